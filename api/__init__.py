@@ -1,0 +1,1 @@
+"""The engine over HTTP: routes, problems, and the one process that serves them. See README.md."""

@@ -1,0 +1,184 @@
+"""The one place of HTTP statuses: every refusal and every fault as problem+json (RFC 9457).
+
+The ``type`` of a problem is stable; clients decide by it. ``detail`` says what to do. Nothing that the caller
+wrote stands in a problem or in a log: a name in the wrong field must not end up there.
+"""
+
+import traceback
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+from litestar import Request
+from litestar.exceptions import HTTPException, ValidationException
+
+from api.messages import AlternativeOut
+from api.replies import PROBLEM, Reply
+from engine import errors, limits
+from engine.booking.outcomes import Reason
+from engine.booking.rules import Impossible, Rule
+from engine.privacy.person_key import NamelessError
+
+URN = "urn:dosebook:problem:"
+_encode = msgspec.json.Encoder().encode
+_log = structlog.get_logger("api")
+
+
+class Kind(NamedTuple):
+    """One type of problem. ``retry_s``: when asking again makes sense, as Retry-After."""
+
+    status: int
+    title: str
+    detail: str
+    retry_s: int = 0
+
+
+_KEY = "Send Idempotency-Key: 8 to 64 visible ASCII characters, new for each wish, the same when asking again."
+_AGAIN = "Nothing was written. Ask again with the same Idempotency-Key."
+_ELSE = "Choose one of the alternatives, or search again, and use a new Idempotency-Key."
+_SEARCH = "Take both doses from one answer of /v1/availability."
+
+KINDS: dict[str, Kind] = {
+    # The request cannot be read.
+    "malformed": Kind(400, "The request cannot be read", "Correct the request."),
+    "idempotency-key": Kind(400, "Idempotency-Key is missing or malformed", _KEY),
+    "not-found": Kind(404, "There is no such thing here", "Check the address."),
+    "method-not-allowed": Kind(405, "This address does not take that method", "See the Allow header."),
+    "too-large": Kind(413, "The body is too large", f"Send at most {limits.BODY_BYTES_MAX} bytes."),
+    "media-type": Kind(415, "The body is not JSON", "Send Content-Type: application/json."),
+    # The wish is not possible, whatever is free.
+    "key-reused": Kind(422, "The Idempotency-Key was used for another request", "Use a new key for a new wish."),
+    "nameless": Kind(422, "A name has no letter", "Give family name and given names as in an identity document."),
+    "birth-date": Kind(422, "The birth date is not possible", "Give a date from 1900-01-01 to today."),
+    "unknown-person": Kind(422, "The person is not known", "Register the person with POST /v1/persons first."),
+    "unknown-session": Kind(422, "There is no such session", _SEARCH),
+    "unknown-slot": Kind(422, "The session has no such slot", _SEARCH),
+    "two-locations": Kind(422, "The doses are at two locations", "Choose both doses at one location."),
+    "two-vaccines": Kind(422, "The doses are of two vaccines", "Choose the same vaccine for both doses."),
+    "one-dose": Kind(422, "This vaccine has no second dose now", "Choose another vaccine."),
+    "slot-past": Kind(422, "The first dose's slot has begun", "Search again: /v1/availability has later slots."),
+    "doses-out-of-order": Kind(422, "Dose 2 is not after dose 1", "Swap the doses, or choose a later dose 2."),
+    "interval": Kind(422, "Dose 2 is outside the interval", _SEARCH),
+    "unknown-postcode": Kind(422, "The postcode is not known", "Give another postcode, or lat and lon."),
+    "unknown-vaccine": Kind(422, "The vaccine is not known", "Leave vaccine out to see all of them."),
+    # What was asked for is not free, or not for this person.
+    "slot-full": Kind(409, "The slot is full", _ELSE),
+    "session-closed": Kind(409, "The session is closed", _ELSE),
+    "already-booked": Kind(409, "The person has a booking", "Cancel it first, or keep it."),
+    "superseded": Kind(409, "A later request replaced this one", "Ask again with a new Idempotency-Key."),
+    # The machine cannot now.
+    "late": Kind(503, "The request took too long to reach the store", _AGAIN, 1),
+    "busy": Kind(503, "Too many requests wait", _AGAIN, 1),
+    "partition-closed": Kind(503, "These places take no bookings now", _AGAIN, 5),
+    "no-answer": Kind(503, "The store did not answer", "Ask again in a moment.", 1),
+    "registration-away": Kind(
+        503, "Registration is not possible now", "Ask again with the same Idempotency-Key.", 5
+    ),
+    "internal": Kind(500, "The engine failed", "Ask again with the same Idempotency-Key; report it if it stays."),
+}
+
+OF_REASON = {
+    Reason.FULL: "slot-full",
+    Reason.CLOSED: "session-closed",
+    Reason.ALREADY_BOOKED: "already-booked",
+    Reason.KEY_REUSED: "key-reused",
+    Reason.SUPERSEDED: "superseded",
+    Reason.LATE: "late",
+    Reason.UNKNOWN_COURSE: "not-found",
+}
+OF_RULE = {rule: rule.value for rule in Rule} | {
+    Rule.PAST_SLOT: "slot-past",
+    Rule.OUT_OF_ORDER: "doses-out-of-order",
+}
+_OF_FAULT: dict[type[Exception], str] = {
+    errors.QueueFull: "busy",
+    errors.PartitionClosed: "partition-closed",
+    errors.OutcomeUnknown: "no-answer",
+    errors.StorageAway: "registration-away",
+    NamelessError: "nameless",
+}
+_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "media-type"}
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of every answer that is not a success."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    alternatives: list[AlternativeOut] | None = None
+    dose: int | None = None
+    fields: list[str] | None = None
+
+
+class ProblemError(Exception):
+    """Raised where a route cannot go on; carries the finished reply."""
+
+    def __init__(self, reply: Reply[Problem]) -> None:
+        super().__init__(reply.status_code)
+        self.reply = reply
+
+
+def problem(
+    name: str,
+    detail: str = "",
+    *,
+    alternatives: list[AlternativeOut] | None = None,
+    dose: int = 0,
+    fields: Sequence[str] = (),
+    headers: Sequence[tuple[bytes, bytes]] = (),
+) -> Reply[Problem]:
+    """A reply of the named kind."""
+    kind = KINDS[name]
+    content = Problem(
+        URN + name, kind.title, kind.status, detail or kind.detail, alternatives, dose or None, list(fields) or None
+    )
+    retry = [(b"retry-after", b"%d" % kind.retry_s)] if kind.retry_s else []
+    return Reply(kind.status, _encode(content), [*headers, *retry], PROBLEM)
+
+
+def impossible(refusal: Impossible) -> Reply[Problem]:
+    """A wish that breaks a rule."""
+    detail = ""
+    if refusal.rule is Rule.INTERVAL:
+        detail = (
+            f"Dose 2 must come {refusal.days_min} to {refusal.days_max} days after dose 1; these are"
+            f" {refusal.days} days apart."
+        )
+    return problem(OF_RULE[refusal.rule], detail, dose=refusal.dose)
+
+
+def on_exception(request: Request[Any, Any, Any], error: Exception) -> Reply[Problem]:
+    """Whatever a route or the framework raised, as a problem."""
+    if isinstance(error, ProblemError):
+        return error.reply
+    if isinstance(error, ValidationException):
+        return problem("malformed", "These parameters are missing or not valid.", fields=_fields(error))
+    if isinstance(error, HTTPException) and error.status_code < 500:
+        return _of_framework(error)
+    name = _OF_FAULT.get(type(error))
+    if name is not None:
+        return problem(name)
+    _tell(request, error)
+    return problem("internal")
+
+
+def _of_framework(error: HTTPException) -> Reply[Problem]:
+    allow = (error.headers or {}).get("allow")
+    headers = [(b"allow", allow.encode())] if allow else []
+    return problem(_OF_STATUS.get(error.status_code, "malformed"), headers=headers)
+
+
+def _fields(error: ValidationException) -> list[str]:
+    """The names of our parameters that did not fit, without what stood in them."""
+    extra = error.extra if isinstance(error.extra, list) else []
+    return sorted({str(item["key"]) for item in extra if isinstance(item, dict) and "key" in item})
+
+
+def _tell(request: Request[Any, Any, Any], error: Exception) -> None:
+    """Log where it happened, and never what the message says: it may quote the request."""
+    frames = [f"{f.filename}:{f.lineno} {f.name}" for f in traceback.extract_tb(error.__traceback__)[-4:]]
+    route = request.scope.get("path_template", "")
+    _log.error("api.failed", error=type(error).__name__, route=route, method=request.method, frames=frames)

@@ -1,0 +1,1 @@
+"""How close to the machine's limit: each figure is a ratio within one run, with the absolutes beside it."""

@@ -1,0 +1,1 @@
+"""The whole domain of dosebook. Knows nothing of HTTP."""

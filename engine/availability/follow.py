@@ -1,0 +1,143 @@
+"""Keeps the board current: loads the masks of a partition, then follows its outbox.
+
+The position in the outbox is noted *before* the masks are read, and applying an event twice is harmless, so
+no event is missed. A gap (trimmed, rebuilt) loads that partition anew; so does an outbox that ends before the
+position, which is another Redis. A lost connection loads everything anew once Redis answers. Meanwhile the
+board stays readable, and its age grows.
+"""
+
+import asyncio
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import structlog
+from redis.exceptions import RedisError
+
+from engine import limits
+from engine.availability.board import Board
+from engine.inventory import codec
+from engine.outbox.feed import Entry, Feed, Position
+from engine.redis.keyspace import Keyspace
+
+OPEN = b"o"
+_log = structlog.get_logger("availability")
+
+
+class Follower:
+    """Loads and follows. ``client`` is the follower's own, since it blocks; ``epochs`` as for the batcher."""
+
+    def __init__(self, client: Any, keyspace: Keyspace, epochs: Callable[[int], int], board: Board) -> None:
+        self.events = 0
+        self.loads = 0
+        self.as_of_s = 0.0
+        self._client = client
+        self._keyspace = keyspace
+        self._epochs = epochs
+        self._board = board
+        self._feed = Feed(client, keyspace)
+        self._positions: dict[int, Position] = {}
+        self._to_load = set(range(keyspace.partitions))
+        self._check_at_s = 0.0
+
+    @property
+    def lag_s(self) -> float:
+        """How old the board is: seconds since it was last known to be current."""
+        return max(0.0, time.time() - self.as_of_s)
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether every partition has been loaded and is followed."""
+        return not self._to_load
+
+    async def load(self) -> None:
+        """Load every partition that is due. Raises what Redis raises."""
+        sessions = self._sessions_by_partition()
+        for partition in sorted(self._to_load):
+            await self._load_partition(partition, sessions[partition])
+        self.as_of_s = time.time()
+
+    async def run(self) -> None:
+        """Follow for ever; ends by cancellation only."""
+        while True:
+            try:
+                await self._step()
+            except (RedisError, OSError, TimeoutError) as error:
+                if not self._to_load:
+                    _log.warning("board.lost_redis", error=type(error).__name__)
+                self._to_load = set(range(self._keyspace.partitions))
+                await asyncio.sleep(limits.FOLLOW_RETRY_S)
+
+    async def _step(self) -> None:
+        if self._to_load:
+            await self.load()
+        if time.monotonic() >= self._check_at_s:
+            await self._check_ends()
+        block_ms = int(limits.FOLLOW_BLOCK_S * 1000)
+        read = await self._feed.read(self._positions, limits.FOLLOW_EVENTS_MAX, block_ms)
+        now_s = time.time()
+        for partition, entries in read.entries.items():
+            self._apply(partition, entries)
+        if read.faults:
+            _log.warning("board.gap", partitions=sorted(read.faults))
+            self._to_load |= set(read.faults)
+        elif read.complete:
+            self.as_of_s = now_s
+        # What arrives in this pause comes with one read; without it every booking would wake the follower.
+        await asyncio.sleep(limits.FOLLOW_PAUSE_S if read.complete else 0)
+
+    def _apply(self, partition: int, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        for entry in entries:
+            event = codec.event(entry.payload)
+            self._board.apply(event.type, event.appointments)
+        self.events += len(entries)
+        position = self._positions[partition]
+        self._positions[partition] = Position(position.epoch, entries[-1].sequence)
+
+    async def _check_ends(self) -> None:
+        """An outbox that ends before our position, or in another epoch, is not the one we followed."""
+        self._check_at_s = time.monotonic() + limits.FOLLOW_CHECK_S
+        before = dict(self._positions)
+        for partition, end in (await self._ends(before)).items():
+            position = before[partition]
+            if end.epoch != position.epoch or end.sequence < position.sequence:
+                self._to_load.add(partition)
+
+    async def _load_partition(self, partition: int, sessions: Sequence[int]) -> None:
+        position = (await self._ends([partition]))[partition]
+        for at in range(0, len(sessions), limits.LOAD_KEYS_MAX):
+            await self._load_sessions(partition, sessions[at : at + limits.LOAD_KEYS_MAX])
+        self._positions[partition] = position
+        self._to_load.discard(partition)
+        self.loads += 1
+
+    async def _ends(self, partitions: Iterable[int]) -> dict[int, Position]:
+        """Where each outbox ends now; before the first event of its epoch, at -1."""
+        wanted = list(partitions)
+        starts = {partition: Position(self._epochs(partition), -1) for partition in wanted}
+        found = await self._feed.ends(wanted)
+        return {
+            p: end if (end := found.get(p, start)).epoch >= start.epoch else start
+            for p, start in starts.items()
+        }
+
+    async def _load_sessions(self, partition: int, sessions: Sequence[int]) -> None:
+        values = await self._client.mget([self._keyspace.session(partition, session) for session in sessions])
+        for session, value in zip(sessions, values, strict=True):
+            state, width, mask = (b"", 1, b"") if value is None else codec.stock(value)
+            self._board.load(session, width, mask if state == OPEN else b"")
+
+    def _sessions_by_partition(self) -> defaultdict[int, list[int]]:
+        return _grouped(
+            (self._keyspace.of_location(stock.location), stock.session) for stock in self._board.stocks()
+        )
+
+
+def _grouped(items: Iterable[tuple[int, int]]) -> defaultdict[int, list[int]]:
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for key, value in items:
+        groups[key].append(value)
+    return groups

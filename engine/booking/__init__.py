@@ -1,0 +1,1 @@
+"""Booking, cancelling and reading courses: the protocol as steps, see PROTOCOL.md."""

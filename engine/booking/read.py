@@ -1,0 +1,37 @@
+"""Reads a course as the partition has it now, before Postgres has heard of it.
+
+A guard's answer says what became of an op whose outcome its caller never learned.
+"""
+
+from engine.booking.steps import Call, Placement, Steps
+from engine.domain.course import Course, CourseId, Op
+from engine.inventory import codec
+
+_STATES = {b"b": "booked", b"x": "cancelled"}
+
+
+def read_course(course: CourseId, location: int, placement: Placement) -> Steps[Course | None]:
+    """The course, or None where none was ever booked."""
+    answer = yield Call(placement.keyspace.of_location(location), codec.read_course(course))
+    if answer[:1] != b"V":
+        return None
+    record = codec.course(answer[1:])
+    if record.state not in _STATES:
+        return None
+    return Course(course, location, _STATES[record.state], record.appointments)
+
+
+def find_by_op(person: bytes, kind: int, op: Op, placement: Placement) -> Steps[Course | None]:
+    """The course that this op booked, or None. Final once the op's deadline has passed."""
+    answer = yield Call(placement.keyspace.of_person(person), codec.read_guard(person, kind))
+    if answer[:1] != b"V":
+        return None
+    guard = codec.guard(answer[1:])
+    if guard.state != b"f" and guard.op == op.id:
+        return (yield from read_course(CourseId(person, kind, guard.generation), guard.location, placement))
+    for memory in guard.memories:
+        if memory.op == op.id:
+            return (
+                yield from read_course(CourseId(person, kind, memory.generation), memory.location, placement)
+            )
+    return None

@@ -1,0 +1,114 @@
+"""`dosebook persister`: carries the outboxes to Postgres until it is stopped."""
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from engine.cli.stores import add_store_arguments, settings_of
+
+if TYPE_CHECKING:
+    from engine.outbox.metrics import Metrics
+    from engine.outbox.persister import Stores
+
+SUMMARY = "carry committed bookings from Redis to Postgres"
+DESCRIPTION = """\
+Reads the outboxes of all partitions and writes courses and appointments to Postgres, each event exactly
+once. One persister works at a time; a second one waits for the first to end. Stop it with SIGTERM: the
+batch under way is finished. Killing it loses nothing.
+
+  ./dosebook persister --metrics-port 9101
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where the stores are, and the port of the metrics."""
+    add_store_arguments(parser)
+    parser.add_argument(
+        "--metrics-port", type=int, metavar="PORT", help="serve Prometheus metrics on 127.0.0.1:PORT"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 1 if a setting is missing or another persister has taken over."""
+    from engine.errors import PersisterReplaced
+    from engine.outbox.metrics import Metrics
+    from engine.outbox.persister import Stores
+    from engine.redis.keyspace import Keyspace
+    from engine.settings import SettingError
+
+    try:
+        settings = settings_of(args)
+        stores = Stores(settings.redis_url, settings.database_url, Keyspace(settings.partitions))
+        metrics = Metrics()
+        with _served(metrics, args.metrics_port):
+            asyncio.run(_persist(stores, metrics))
+    except (SettingError, PersisterReplaced, OSError) as error:
+        print(f"dosebook: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _persist(stores: "Stores", metrics: "Metrics") -> None:
+    """Persist, and sweep stale claims beside it, until SIGTERM or SIGINT."""
+    from engine.outbox.persister import Persister
+
+    persister = Persister(stores, metrics, _say)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, persister.stop)
+    sweeping = asyncio.create_task(_sweep(stores))
+    try:
+        await persister.run()
+    finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
+
+
+async def _sweep(stores: "Stores") -> None:
+    """Resolve stale claims as a booking does that meets them."""
+    from engine.booking.resolve import resolve
+    from engine.booking.steps import Placement, run
+    from engine.inventory import codec
+    from engine.recovery.sweep import Sweep
+    from engine.redis.batch import Batcher
+    from engine.redis.connection import connect
+    from engine.storage.epochs import epochs_when_founded
+
+    client = connect(stores.redis_url)
+    epochs = await epochs_when_founded(stores.database_url, stores.keyspace.partitions)
+    batcher = Batcher(client, stores.keyspace, epochs.__getitem__)
+    placement = Placement(stores.keyspace, batcher.clocks.not_after)
+
+    async def resolve_one(person: bytes, kind: int, live: codec.Live) -> bool:
+        return await run(resolve(person, kind, live, placement), batcher)
+
+    try:
+        await Sweep(client, stores.keyspace, resolve_one, _say).run()
+    finally:
+        await batcher.close()
+        await client.aclose()
+
+
+@contextlib.contextmanager
+def _served(metrics: "Metrics", port: int | None) -> Iterator[None]:
+    """Serve the metrics on loopback, if a port is given."""
+    from prometheus_client import start_http_server
+
+    if port is None:
+        yield
+        return
+    server, thread = start_http_server(port, addr="127.0.0.1", registry=metrics.registry)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _say(line: str) -> None:
+    print(f"persister: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,142 @@
+"""The processes of a deployment on one machine: stores, persister, API workers; and where they answer.
+
+Stores that the environment names are used as they are; the others are started here. API workers share one
+listening socket: it stays open while one of them restarts, so nobody is refused meanwhile.
+"""
+
+import asyncio
+import os
+from functools import partial
+
+from engine.cli import scrape
+from engine.cli.display import Outbox
+from engine.recovery.found import found
+from engine.redis.connection import connect
+from engine.redis.keyspace import Keyspace
+from engine.servers.command import Command
+from engine.servers.data_dir import DataDir
+from engine.servers.ports import LOOPBACK, Listener, listen
+from engine.servers.postgres import PostgresServer
+from engine.servers.redis import RedisServer
+from engine.servers.supervisor import Supervisor
+from engine.settings import Settings
+from engine.storage.migrate import migrate
+from engine.storage.pool import connect_alone
+
+LAG = "dosebook_persist_lag_seconds"
+BACKLOG = "dosebook_outbox_backlog_events"
+PERSISTER_PORT = 9101
+
+
+async def start_stores(supervisor: Supervisor, data: DataDir, partitions: int) -> Settings:
+    """Redis and Postgres, side by side; the settings that lead to them."""
+    redis, postgres = RedisServer(data), PostgresServer(data)
+    given_redis, given_postgres = os.environ.get("REDIS_URL"), os.environ.get("DATABASE_URL")
+    async with asyncio.TaskGroup() as group:
+        if not given_redis:
+            group.create_task(supervisor.start(redis))
+        if not given_postgres:
+            group.create_task(supervisor.start(postgres))
+    return Settings(
+        redis_url=given_redis or redis.url,
+        database_url=given_postgres or postgres.url,
+        secrets_dir=data.path / "secrets",
+        partitions=partitions,
+    )
+
+
+async def prepare_stores(settings: Settings) -> dict[int, int]:
+    """Schema and partitions, made or found as they are; the epoch of each partition."""
+    connection = await connect_alone(settings.database_url)
+    client = connect(settings.redis_url)
+    try:
+        await migrate(connection)
+        return await found(connection, client, Keyspace(settings.partitions))
+    finally:
+        await client.aclose()
+        await connection.close()
+
+
+class Site:
+    """Persister and API of prepared stores. ``api`` is a listening socket."""
+
+    def __init__(self, data: DataDir, settings: Settings, api: Listener) -> None:
+        self._data = data
+        self._environment = {
+            "REDIS_URL": settings.redis_url,
+            "DATABASE_URL": settings.database_url,
+            "DOSEBOOK_SECRETS_DIR": str(settings.secrets_dir),
+            "DOSEBOOK_PARTITIONS": str(settings.partitions),
+        }
+        self._api = api
+        self._persister_port = _free_port(PERSISTER_PORT)
+
+    async def start(self, supervisor: Supervisor, workers: int) -> None:
+        """All processes, side by side; ready when every worker was."""
+        names = ["api"] if workers == 1 else [f"api-{n + 1}" for n in range(workers)]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(supervisor.start(self._persister()))
+            for name in names:
+                group.create_task(supervisor.start(self._worker(name)))
+
+    @property
+    def url(self) -> str:
+        """Of the API."""
+        return self._api.url
+
+    def addresses(self) -> dict[str, str]:
+        """What a person may open."""
+        return {
+            "API": f"{self.url}/v1/availability?postcode=75011",
+            "docs": f"{self.url}/docs",
+            "health": f"{self.url}/health/ready",
+            "metrics": f"{self.url}/metrics",
+            "persister": self._persister_metrics,
+        }
+
+    async def outbox(self) -> Outbox:
+        """What the persister says of its backlog and lag."""
+        found = await asyncio.to_thread(scrape.samples, self._persister_metrics)
+        if found is None:
+            return Outbox()
+        p50, p99 = (scrape.quantile(found, LAG, share) for share in (0.5, 0.99))
+        return Outbox(
+            backlog=scrape.total(found, BACKLOG),
+            lag_p50_ms=None if p50 is None else round(p50 * 1000, 1),
+            lag_p99_ms=None if p99 is None else round(p99 * 1000, 1),
+        )
+
+    @property
+    def _persister_metrics(self) -> str:
+        return f"http://{LOOPBACK}:{self._persister_port}/metrics"
+
+    def _persister(self) -> Command:
+        return Command.module(
+            "persister",
+            "engine.cli",
+            "persister",
+            "--metrics-port",
+            str(self._persister_port),
+            data=self._data,
+            env=self._environment,
+            ready=partial(scrape.is_ready, self._persister_metrics),
+        )
+
+    def _worker(self, name: str) -> Command:
+        return Command.module(
+            name,
+            "api.serve",
+            "--fd",
+            str(self._api.fd),
+            data=self._data,
+            env=self._environment,
+            fds=[self._api.fd],
+            ready=partial(scrape.is_ready, f"{self.url}/health/ready"),
+        )
+
+
+def _free_port(wanted: int) -> int:
+    """A port that was free a moment ago; the persister binds it itself, and again after a restart."""
+    listener = listen(wanted)
+    listener.close()
+    return listener.port

@@ -1,0 +1,65 @@
+"""Courses and appointments, and what can be asked for."""
+
+from enum import IntEnum
+
+import msgspec
+
+PERSON_KEY_BYTES = 16
+OP_BYTES = 16
+
+
+class Kind(IntEnum):
+    """What a course is for. One live course per person and kind."""
+
+    PRIMARY = 1
+    BOOSTER = 2
+
+
+class Wish(msgspec.Struct, frozen=True, gc=False):
+    """One dose in one slot of a session; any seat of it."""
+
+    dose: int
+    session: int
+    slot: int
+
+
+class Appointment(msgspec.Struct, frozen=True, gc=False):
+    """One seat taken for one dose of one course."""
+
+    dose: int
+    session: int
+    slot: int
+    seat: int
+
+
+class CourseId(msgspec.Struct, frozen=True, gc=False):
+    """A course: the generation of its guard makes it unique. ``person`` is the 16-byte person key."""
+
+    person: bytes
+    kind: int
+    generation: int
+
+
+class Course(msgspec.Struct, frozen=True, gc=False):
+    """A course as it is recorded. ``state`` is one of ``booked``, ``cancelled``."""
+
+    id: CourseId
+    location: int
+    state: str
+    appointments: tuple[Appointment, ...]
+
+
+class Op(msgspec.Struct, frozen=True, gc=False):
+    """One write as its caller means it: 8 bytes of its idempotency key, 8 of the digest of its request.
+
+    The same key with the same digest is the same op, and gets the same answer. The same key with another
+    digest is a mistake of the caller, and is refused.
+    """
+
+    key: bytes
+    digest: bytes
+
+    @property
+    def id(self) -> bytes:
+        """The 16 bytes that the scripts compare."""
+        return self.key + self.digest

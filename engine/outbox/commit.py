@@ -1,0 +1,172 @@
+"""Writes a batch of events and the new watermarks in one transaction.
+
+What breaks a proof goes to ``quarantine`` in the same transaction, whole, with its reason; it never aborts
+the batch. The watermarks advance by compare-and-set, so a batch is written exactly once, and a persister
+that has been replaced learns it here (``PersisterReplaced``), its rows undone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from engine.errors import EngineFault, PersisterReplaced
+from engine.outbox.feed import Entry, Position
+from engine.outbox.fold import Broken, Fold, appointments_of, without
+from engine.storage.copy import Row, copy_rows
+from engine.storage.pool import rows_of
+from engine.storage.queries import query
+
+TAKEN = Row(
+    "integer", "integer", "bytes16", "smallint", "bigint", "bigint", "bytes16", "bigint", "bigint"
+)
+SEAT = Row("integer", "smallint", "bigint", "integer", "integer")
+RELEASED = Row("integer", "integer", "bytes16", "smallint", "bigint", "bigint")
+TEMPORARY_TABLES = ("batch.create_taken", "batch.create_seat", "batch.create_released")
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """The batch as it was written, and where each of its partitions stands now."""
+
+    fold: Fold
+    positions: dict[int, Position]
+
+
+class _TooEarly(Exception):
+    """These entries cannot be judged yet; ends the transaction, is never seen outside."""
+
+    def __init__(self, entries: list[Entry]) -> None:
+        self.entries = entries
+
+
+async def prepare(connection: Any) -> None:
+    """Make the temporary tables of a connection that will write batches."""
+    for name in TEMPORARY_TABLES:
+        await connection.execute(query(name))
+
+
+async def commit(
+    connection: Any, entries: Mapping[int, list[Entry]], positions: Mapping[int, Position], *, complete: bool
+) -> Committed:
+    """Write a batch, or the part of it that can be judged.
+
+    A person's next course may be read before the cancellation of the last one, which lives in another
+    partition: if the read was cut short (not ``complete``), such an event and those behind it wait for the
+    next round. If nothing could be written otherwise, it is judged as it stands.
+    """
+    batch = dict(entries)
+    while True:
+        fold = Fold(batch)
+        try:
+            async with connection.transaction():
+                await _write(connection, fold, final=complete)
+                return Committed(fold, await _advance(connection, batch, positions))
+        except _TooEarly as early:
+            shorter = without(batch, early.entries)
+            complete, batch = (False, shorter) if shorter else (True, batch)
+
+
+async def _write(connection: Any, fold: Fold, *, final: bool) -> None:
+    await _stage(connection, fold)
+    rows = await connection.fetch(query("batch.broken"))
+    for row in rows:
+        fold.reject(row["n"], Broken(row["reason"]))
+    if not final:
+        early = [fold.entries[n] for n, reason in fold.broken.items() if reason is Broken.PERSON_LIVE]
+        if early:
+            raise _TooEarly(early)
+    if rows:
+        await _drop(connection, [row["n"] for row in rows])
+    await _move(connection, fold)
+    if fold.broken:
+        await _quarantine(connection, fold)
+
+
+async def _stage(connection: Any, fold: Fold) -> None:
+    taken, released, entries = fold.taken.values(), fold.released.values(), fold.entries
+    if taken:
+        courses = (
+            TAKEN.pack(
+                item.number,
+                entries[item.number].partition,
+                item.event.course.person,
+                item.event.course.kind,
+                item.event.course.generation,
+                item.event.appointments[0].session,
+                item.event.op,
+                item.event.at_ms,
+                item.cancelled_ms,
+            )
+            for item in taken
+        )
+        await copy_rows(connection, "batch_taken", courses)
+        seats = (SEAT.pack(n, a.dose, a.session, a.slot, a.seat) for n, a in appointments_of(taken))
+        await copy_rows(connection, "batch_seat", seats)
+    if released:
+        courses = (
+            RELEASED.pack(
+                item.number,
+                entries[item.number].partition,
+                item.event.course.person,
+                item.event.course.kind,
+                item.event.course.generation,
+                item.event.at_ms,
+            )
+            for item in released
+        )
+        await copy_rows(connection, "batch_released", courses)
+
+
+async def _drop(connection: Any, numbers: list[int]) -> None:
+    for name in ("batch.drop_taken", "batch.drop_seat", "batch.drop_released"):
+        await connection.execute(query(name), numbers)
+
+
+async def _move(connection: Any, fold: Fold) -> None:
+    """Releases before takes. Every row was proved to fit; one that does not was written by somebody else."""
+    if fold.released:
+        await connection.execute(query("batch.release_seats"))
+        _expect(
+            "cancelled courses", len(fold.released), await connection.execute(query("batch.release_courses"))
+        )
+    if fold.taken:
+        seats = sum(len(item.event.appointments) for item in fold.taken.values())
+        _expect("courses", len(fold.taken), await connection.execute(query("batch.take_courses")))
+        _expect("appointments", seats, await connection.execute(query("batch.take_seats")))
+
+
+def _expect(what: str, rows: int, status: str) -> None:
+    if rows_of(status) != rows:
+        raise EngineFault(
+            f"{rows_of(status)} of {rows} {what} could be written: another process writes these tables"
+        )
+
+
+async def _quarantine(connection: Any, fold: Fold) -> None:
+    rows = [(fold.entries[number], reason) for number, reason in sorted(fold.broken.items())]
+    await connection.execute(
+        query("quarantine.insert"),
+        [entry.partition for entry, _ in rows],
+        [entry.sequence for entry, _ in rows],
+        [reason.value for _, reason in rows],
+        [entry.payload for entry, _ in rows],
+    )
+
+
+async def _advance(
+    connection: Any, batch: Mapping[int, list[Entry]], positions: Mapping[int, Position]
+) -> dict[int, Position]:
+    partitions = sorted(batch)
+    after = {p: Position(positions[p].epoch, batch[p][-1].sequence) for p in partitions}
+    status = await connection.execute(
+        query("partition.advance"),
+        partitions,
+        [positions[p].epoch for p in partitions],
+        [positions[p].sequence for p in partitions],
+        [after[p].sequence for p in partitions],
+    )
+    if rows_of(status) != len(partitions):
+        raise PersisterReplaced(
+            "the watermark in Postgres is not where this persister left it: another one has written it"
+        )
+    return after

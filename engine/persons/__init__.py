@@ -1,0 +1,1 @@
+"""Persons: registered before anything is booked for them."""

@@ -1,0 +1,1 @@
+"""What keeps people out of Redis, streams, logs and URLs: pseudonyms, opaque references, seals."""

@@ -1,0 +1,1 @@
+"""Founding partitions, sweeping stale claims, and the audit that compares everything with everything."""

@@ -1,0 +1,78 @@
+"""Sweeps stale claims: guards that a process claimed and left behind when it died.
+
+A guard seen ``claimed`` at one generation in two sweeps is resolved, never just freed: the course is asked
+first, and a tombstone is left where there is none, so a take that comes late is refused. Nobody is locked
+out for longer than two sweeps even if they never ask again; a claim of the same person resolves it at once
+anyway. Needed with several partitions only: within one, a claim is never left behind.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from engine import limits
+from engine.errors import EngineFault
+from engine.inventory import codec
+from engine.redis.keyspace import Keyspace
+
+CLAIMED = b"c"
+Claims = dict[tuple[bytes, int], codec.Live]
+Resolve = Callable[[bytes, int, codec.Live], Awaitable[bool]]
+
+
+class Sweep:
+    """Resolves through ``resolve(person, kind, live)``, the protocol's own (``engine.booking.resolve``)."""
+
+    def __init__(self, client: Any, keyspace: Keyspace, resolve: Resolve, say: Callable[[str], None]) -> None:
+        self._client = client
+        self._keyspace = keyspace
+        self._resolve = resolve
+        self._say = say
+        self._seen: Claims = {}
+
+    async def run(self) -> None:
+        """Sweep until cancelled. With one partition there is nothing to sweep, and this waits for ever."""
+        if self._keyspace.partitions == 1:
+            await asyncio.Event().wait()
+        while True:
+            await asyncio.sleep(limits.SWEEP_S)
+            try:
+                await self.once()
+            except (RedisError, OSError, TimeoutError, EngineFault) as error:
+                self._say(f"sweep put off: {type(error).__name__}: {error}")
+
+    async def once(self) -> int:
+        """One sweep; how many claims were resolved that the sweep before had seen as well."""
+        claims = await self._claims()
+        stale = {guard: live for guard, live in claims.items() if self._seen.get(guard) == live}
+        self._seen = claims
+        for (person, kind), live in stale.items():
+            booked = await self._resolve(person, kind, live)
+            word = "booked" if booked else "free"
+            self._say(f"resolved a stale claim: person {person.hex()[:8]}, kind {kind}: {word}")
+        return len(stale)
+
+    async def _claims(self) -> Claims:
+        claims: Claims = {}
+        async for bucket in self._buckets():
+            for field, record in bucket.items():
+                if record[:1] == CLAIMED:
+                    claims[codec.guard_field(field)] = codec.live(record[: codec.LIVE.size])
+        return claims
+
+    async def _buckets(self) -> AsyncIterator[dict[bytes, bytes]]:
+        cursor = 0
+        while True:
+            cursor, keys = await self._client.scan(
+                cursor, match=self._keyspace.all_guards, count=limits.SWEEP_KEYS_MAX
+            )
+            pipeline = self._client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.hgetall(key)
+            for bucket in await pipeline.execute():
+                yield bucket
+            if not cursor:
+                return
+            await asyncio.sleep(limits.SWEEP_PAUSE_S)

@@ -1,0 +1,1 @@
+"""How the engine speaks to Redis: key names, connections, batches. Knows nothing of bookings."""

@@ -1,0 +1,50 @@
+"""The one author of key names, and of who lives in which partition.
+
+Every key of a partition carries its hash tag, so that one script reaches them all, on one server or on a
+cluster. The scripts build the same names from the prefix (``engine/inventory/scripts/layout.lua``).
+"""
+
+import msgspec
+
+
+class Keyspace(msgspec.Struct, frozen=True):
+    """The key names of a deployment with ``partitions`` partitions (1 to 100)."""
+
+    partitions: int = 1
+
+    def prefix(self, partition: int) -> bytes:
+        """``{p07}:``, before every key of the partition."""
+        return b"{p%02d}:" % partition
+
+    def outbox(self, partition: int) -> bytes:
+        """Stream of the partition's events."""
+        return self.prefix(partition) + b"outbox"
+
+    def meta(self, partition: int) -> bytes:
+        """Hash with the partition's epoch and clock."""
+        return self.prefix(partition) + b"meta"
+
+    def session(self, partition: int, session: int) -> bytes:
+        """Stock of one session: state, width, seat mask."""
+        return self.prefix(partition) + b"session:%d" % session
+
+    def guards(self, partition: int) -> bytes:
+        """Pattern of the buckets of guards, for SCAN."""
+        return self.prefix(partition) + b"guard:*"
+
+    def courses(self, partition: int) -> bytes:
+        """Pattern of the buckets of courses, for SCAN."""
+        return self.prefix(partition) + b"course:*"
+
+    @property
+    def all_guards(self) -> bytes:
+        """Pattern of the buckets of guards of all partitions, for SCAN."""
+        return b"{p[0-9][0-9]}:guard:*"
+
+    def of_person(self, person: bytes) -> int:
+        """Partition of a person's guards."""
+        return int.from_bytes(person[-4:], "little") % self.partitions
+
+    def of_location(self, location: int) -> int:
+        """Partition of a location's sessions, and of the courses booked there."""
+        return location % self.partitions

@@ -1,0 +1,36 @@
+"""Packs rows for ``COPY … FROM STDIN (FORMAT binary)``, several times quicker than typed encoders do.
+
+A row is its column count, then each value behind its length; a ``Row`` knows the lengths of its fixed-size
+columns. Format: https://www.postgresql.org/docs/current/sql-copy.html#id-1.9.3.55.9.4
+"""
+
+import io
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
+FORMATS = {"smallint": ("h", 2), "integer": ("i", 4), "bigint": ("q", 8), "bytes16": ("16s", 16)}
+
+
+class Row:
+    """The packer of one table's rows. ``types``: smallint, integer, bigint, bytes16 (uuid or bytea)."""
+
+    def __init__(self, *types: str) -> None:
+        formats = [FORMATS[name] for name in types]
+        self._struct = struct.Struct("!h" + "".join("i" + code for code, _ in formats))
+        self._lengths = tuple(size for _, size in formats)
+
+    def pack(self, *values: int | bytes) -> bytes:
+        """One row, its values in the order of ``types``."""
+        flat: list[int | bytes] = [len(values)]
+        for length, value in zip(self._lengths, values, strict=True):
+            flat += (length, value)
+        return self._struct.pack(*flat)
+
+
+async def copy_rows(connection: Any, table: str, rows: Iterable[bytes]) -> None:
+    """Send packed rows to a table, all its columns in their order."""
+    source = io.BytesIO(b"".join((HEADER, *rows, TRAILER)))
+    await connection.copy_to_table(table, source=source, format="binary")

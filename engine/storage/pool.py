@@ -1,0 +1,37 @@
+"""Connections to Postgres. Every wait has an end; a lost connection fails the statement under way."""
+
+from typing import Any
+
+import asyncpg
+
+from engine import limits
+
+# The persister's statements run over tables of which it has no statistics when it starts: index lookups for
+# each row of a bounded batch are never bad, a hash of a table that has grown meanwhile is.
+LOOKUPS_ONLY = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off"}
+
+
+async def connect_pool(database_url: str, *, connections: int = limits.POSTGRES_CONNECTIONS_MAX) -> Any:
+    """A pool for one process."""
+    return await asyncpg.create_pool(
+        database_url,
+        min_size=1,
+        max_size=connections,
+        timeout=limits.POSTGRES_CONNECT_S_MAX,
+        command_timeout=limits.STATEMENT_S_MAX,
+    )
+
+
+async def connect_alone(database_url: str, *, lookups_only: bool = False) -> Any:
+    """One connection outside of any pool, for who must know when it is lost."""
+    return await asyncpg.connect(
+        database_url,
+        timeout=limits.POSTGRES_CONNECT_S_MAX,
+        command_timeout=limits.STATEMENT_S_MAX,
+        server_settings={"jit": "off", **(LOOKUPS_ONLY if lookups_only else {})},
+    )
+
+
+def rows_of(status: str) -> int:
+    """Rows that a statement touched, from its status (``INSERT 0 5``)."""
+    return int(status.rpartition(" ")[2])

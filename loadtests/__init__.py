@@ -1,0 +1,1 @@
+"""Load on a running dosebook over real HTTP, from this machine only."""

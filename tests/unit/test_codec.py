@@ -1,0 +1,89 @@
+"""The formats in the scripts' headers, in their bodies and in the codec are the same."""
+
+import re
+import struct
+
+import pytest
+
+from engine.domain.course import Appointment, CourseId, Op, Wish
+from engine.inventory import codec, library
+
+OP = Op(b"k" * 8, b"d" * 8)
+COURSE = CourseId(b"p" * 16, 1, 7)
+WISHES = (Wish(1, 11, 3), Wish(2, 12, 4))
+
+RECORDS = {
+    "c": codec.claim(b"p" * 16, 1, OP, 5, 99),
+    "t": codec.take(COURSE, OP, 99, ()),
+    "b": codec.book(b"p" * 16, 1, OP, 5, 99, ()),
+    "u": codec.unclaim(COURSE),
+    "s": codec.settle(COURSE),
+    "f": codec.free(COURSE),
+    "r": codec.resolve(COURSE),
+    "x": codec.cancel(COURSE, OP, guard_here=True),
+    "o": codec.open_session(11, 1, b""),
+    "g": codec.read_guard(b"p" * 16, 1),
+    "l": codec.read_course(COURSE),
+}
+LAYOUTS = {
+    "appointment": codec.APPOINTMENT,
+    "wish": codec.WISH,
+    "guard": codec.GUARD_RECORD,
+    "memory": codec.MEMORY,
+    "course": codec.COURSE_RECORD,
+    "event": codec.EVENT,
+    "session": codec.SESSION,
+}
+
+
+def python_format(lua: str) -> str:
+    """Python's spelling of a format of Lua's struct library."""
+    letters = {"c1": "c", "c16": "16s", "B": "B", "I2": "H", "I4": "I", "I8": "Q"}
+    return "<" + "".join(letters[part] for part in re.findall(r"c\d+|I\d|B", lua))
+
+
+def headers() -> dict[str, tuple[str, str]]:
+    """Operation code → (format in the header, the script's source)."""
+    found = {}
+    for script in library.SCRIPTS.glob("*.lua"):
+        text = script.read_text()
+        for code, lua in re.findall(r"^-- record +(\w) (<\S+) ", text, re.MULTILINE):
+            found[code] = (lua, text)
+    return found
+
+
+def test_every_operation_is_packed_as_its_header_says() -> None:
+    assert {code: struct.calcsize(python_format(lua)) for code, (lua, _) in headers().items()} == {
+        code: len(record) - 1 for code, record in RECORDS.items()
+    }
+
+
+@pytest.mark.parametrize("code", sorted(RECORDS))
+def test_the_body_unpacks_the_format_of_its_header(code: str) -> None:
+    lua, text = headers()[code]
+    assert f"ops.{code} = function" in text
+    assert f"unpack('{lua}', record, 2)" in text
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS))
+def test_records_have_the_format_that_the_layout_states(name: str) -> None:
+    (lua,) = re.findall(rf"^-- format {name} +(<\S+) ", library.source(), re.MULTILINE)
+    assert LAYOUTS[name].format == python_format(lua)
+
+
+def test_the_event_that_scripts_pack_is_the_one_stated() -> None:
+    (lua,) = re.findall(r"^-- format event +(<\S+) ", library.source(), re.MULTILINE)
+    assert f"pack('{lua}', EVENT_VERSION" in library.source()
+
+
+def test_an_event_of_another_version_is_not_guessed_at() -> None:
+    packed = codec.EVENT.pack(codec.EVENT_VERSION + 1, b"b", 1, b"p" * 16, 1, 1, OP.id, 0)
+    with pytest.raises(ValueError, match="version 2 is not known"):
+        codec.event(packed)
+
+
+def test_wishes_and_appointments_survive_the_way() -> None:
+    packed = b"".join(codec.APPOINTMENT.pack(w.dose, w.session, w.slot, 2) for w in WISHES)
+    assert codec.appointments(packed) == tuple(Appointment(w.dose, w.session, w.slot, 2) for w in WISHES)
+    record = codec.take(COURSE, OP, 99, WISHES)
+    assert tuple(codec.iter_wishes(record[1 + codec.TAKE.size :])) == WISHES
