@@ -34,7 +34,9 @@ class Kind(NamedTuple):
     retry_s: int = 0
 
 
-_KEY = "Send Idempotency-Key: 8 to 64 visible ASCII characters, new for each wish, the same when asking again."
+_KEY = (
+    "Send Idempotency-Key: 8 to 64 visible ASCII characters, new for each wish, the same when asking again."
+)
 _AGAIN = "Nothing was written. Ask again with the same Idempotency-Key."
 _ELSE = "Choose one of the alternatives, or search again, and use a new Idempotency-Key."
 _SEARCH = "Take both doses from one answer of /v1/availability."
@@ -48,17 +50,27 @@ KINDS: dict[str, Kind] = {
     "too-large": Kind(413, "The body is too large", f"Send at most {limits.BODY_BYTES_MAX} bytes."),
     "media-type": Kind(415, "The body is not JSON", "Send Content-Type: application/json."),
     # The wish is not possible, whatever is free.
-    "key-reused": Kind(422, "The Idempotency-Key was used for another request", "Use a new key for a new wish."),
-    "nameless": Kind(422, "A name has no letter", "Give family name and given names as in an identity document."),
+    "key-reused": Kind(
+        422, "The Idempotency-Key was used for another request", "Use a new key for a new wish."
+    ),
+    "nameless": Kind(
+        422, "A name has no letter", "Give family name and given names as in an identity document."
+    ),
     "birth-date": Kind(422, "The birth date is not possible", "Give a date from 1900-01-01 to today."),
-    "unknown-person": Kind(422, "The person is not known", "Register the person with POST /v1/persons first."),
+    "unknown-person": Kind(
+        422, "The person is not known", "Register the person with POST /v1/persons first."
+    ),
     "unknown-session": Kind(422, "There is no such session", _SEARCH),
     "unknown-slot": Kind(422, "The session has no such slot", _SEARCH),
     "two-locations": Kind(422, "The doses are at two locations", "Choose both doses at one location."),
     "two-vaccines": Kind(422, "The doses are of two vaccines", "Choose the same vaccine for both doses."),
     "one-dose": Kind(422, "This vaccine has no second dose now", "Choose another vaccine."),
-    "slot-past": Kind(422, "The first dose's slot has begun", "Search again: /v1/availability has later slots."),
-    "doses-out-of-order": Kind(422, "Dose 2 is not after dose 1", "Swap the doses, or choose a later dose 2."),
+    "slot-past": Kind(
+        422, "The first dose's slot has begun", "Search again: /v1/availability has later slots."
+    ),
+    "doses-out-of-order": Kind(
+        422, "Dose 2 is not after dose 1", "Swap the doses, or choose a later dose 2."
+    ),
     "interval": Kind(422, "Dose 2 is outside the interval", _SEARCH),
     "unknown-postcode": Kind(422, "The postcode is not known", "Give another postcode, or lat and lon."),
     "unknown-vaccine": Kind(422, "The vaccine is not known", "Leave vaccine out to see all of them."),
@@ -75,7 +87,9 @@ KINDS: dict[str, Kind] = {
     "registration-away": Kind(
         503, "Registration is not possible now", "Ask again with the same Idempotency-Key.", 5
     ),
-    "internal": Kind(500, "The engine failed", "Ask again with the same Idempotency-Key; report it if it stays."),
+    "internal": Kind(
+        500, "The engine failed", "Ask again with the same Idempotency-Key; report it if it stays."
+    ),
 }
 
 OF_REASON = {
@@ -116,7 +130,7 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 class ProblemError(Exception):
     """Raised where a route cannot go on; carries the finished reply."""
 
-    def __init__(self, reply: Reply[Problem]) -> None:
+    def __init__(self, reply: Reply[Any]) -> None:
         super().__init__(reply.status_code)
         self.reply = reply
 
@@ -129,17 +143,23 @@ def problem(
     dose: int = 0,
     fields: Sequence[str] = (),
     headers: Sequence[tuple[bytes, bytes]] = (),
-) -> Reply[Problem]:
+) -> Reply[Any]:
     """A reply of the named kind."""
     kind = KINDS[name]
     content = Problem(
-        URN + name, kind.title, kind.status, detail or kind.detail, alternatives, dose or None, list(fields) or None
+        URN + name,
+        kind.title,
+        kind.status,
+        detail or kind.detail,
+        alternatives,
+        dose or None,
+        list(fields) or None,
     )
     retry = [(b"retry-after", b"%d" % kind.retry_s)] if kind.retry_s else []
     return Reply(kind.status, _encode(content), [*headers, *retry], PROBLEM)
 
 
-def impossible(refusal: Impossible) -> Reply[Problem]:
+def impossible(refusal: Impossible) -> Reply[Any]:
     """A wish that breaks a rule."""
     detail = ""
     if refusal.rule is Rule.INTERVAL:
@@ -150,7 +170,7 @@ def impossible(refusal: Impossible) -> Reply[Problem]:
     return problem(OF_RULE[refusal.rule], detail, dose=refusal.dose)
 
 
-def on_exception(request: Request[Any, Any, Any], error: Exception) -> Reply[Problem]:
+def on_exception(request: Request[Any, Any, Any], error: Exception) -> Reply[Any]:
     """Whatever a route or the framework raised, as a problem."""
     if isinstance(error, ProblemError):
         return error.reply
@@ -165,7 +185,7 @@ def on_exception(request: Request[Any, Any, Any], error: Exception) -> Reply[Pro
     return problem("internal")
 
 
-def _of_framework(error: HTTPException) -> Reply[Problem]:
+def _of_framework(error: HTTPException) -> Reply[Any]:
     allow = (error.headers or {}).get("allow")
     headers = [(b"allow", allow.encode())] if allow else []
     return problem(_OF_STATUS.get(error.status_code, "malformed"), headers=headers)

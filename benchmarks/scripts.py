@@ -1,7 +1,7 @@
 """The engine's batched booking against an empty script, on one Redis, by server CPU.
 
-Both are the same call with the same arguments: ``FCALL``, one outbox key, a batch of packed bookings. The empty
-one returns at once; the real one does claim, take and settle with its event for each.
+Both are the same call with the same arguments: ``FCALL``, one outbox key, a batch of packed bookings. The
+empty one returns at once; the real one does claim, take and settle with its event for each.
 """
 
 import os
@@ -21,7 +21,9 @@ from engine.servers.redis import RedisServer
 BATCH, CALLS, ROUNDS = 64, 400, 5
 SESSIONS, SLOTS, LINES = 200, 100, 8
 FAR_MS = 2**50
-EMPTY = "#!lua name=benchmark\nredis.register_function('benchmark_empty', function(keys, args) return #args end)"
+EMPTY = (
+    "#!lua name=benchmark\nredis.register_function('benchmark_empty', function(keys, args) return #args end)"
+)
 
 
 class ScriptRatio(msgspec.Struct, frozen=True):
@@ -36,16 +38,21 @@ class ScriptRatio(msgspec.Struct, frozen=True):
 
 def measure() -> ScriptRatio:
     """Alternate both in rounds on one server; an empty call is counted per operation that it carries."""
-    with DataDir.make_temporary() as data, RedisServer(data) as server:
-        with Redis.from_url(server.url, protocol=2) as client:
-            empty, booking = [], []
-            for number in range(ROUNDS):
-                batches = _fresh(client)
-                empty.append(_cpu_us(client, "benchmark_empty", batches))
-                booking.append(_cpu_us(client, "dosebook_step", batches))
-                _all_booked(client, number)
+    empty, booking = [], []
+    with (
+        DataDir.make_temporary() as data,
+        RedisServer(data) as server,
+        Redis.from_url(server.url, protocol=2) as client,
+    ):
+        for number in range(ROUNDS):
+            batches = _fresh(client)
+            empty.append(_cpu_us(client, "benchmark_empty", batches))
+            booking.append(_cpu_us(client, "dosebook_step", batches))
+            _all_booked(client, number)
     empty_us, booking_us = statistics.median(empty), statistics.median(booking)
-    return ScriptRatio(BATCH, ROUNDS, round(empty_us, 2), round(booking_us, 2), round(empty_us / booking_us, 4))
+    return ScriptRatio(
+        BATCH, ROUNDS, round(empty_us, 2), round(booking_us, 2), round(empty_us / booking_us, 4)
+    )
 
 
 def _fresh(client: Any) -> list[list[bytes]]:
@@ -82,4 +89,6 @@ def _cpu_s(client: Any) -> float:
 def _all_booked(client: Any, number: int) -> None:
     events = client.xlen(Keyspace().outbox(0))
     if events != CALLS * BATCH:
-        raise RuntimeError(f"round {number}: {events} of {CALLS * BATCH} were booked; the figure would be a lie")
+        raise RuntimeError(
+            f"round {number}: {events} of {CALLS * BATCH} were booked; the figure would be a lie"
+        )

@@ -66,6 +66,17 @@ OPEN_SESSIONS_MAX = 4_096
 AUDIT_SESSIONS_MAX = 8_192
 # Stocks whose presence one command asks for.
 EXISTS_KEYS_MAX = 256
+# How long the audit waits for Postgres without its coming nearer to the ends of the outboxes, how often it
+# looks, how long it rests before it reads what differed again, and how often it does so while the system
+# moves.
+AUDIT_WAIT_S_MAX = 15.0
+AUDIT_POLL_S = 0.05
+AUDIT_PAUSE_S = 0.5
+AUDIT_PASSES_MAX = 6
+# How long the audit waits for Redis' reply: it asks for much at once.
+AUDIT_REPLY_S_MAX = 30.0
+# Stocks whose presence one command asks for.
+EXISTS_KEYS_MAX = 256
 # How long the audit waits for Postgres to reach the ends of the outboxes, and how often it looks again
 # while the system moves.
 AUDIT_WAIT_S_MAX = 60.0
@@ -76,7 +87,7 @@ FOLLOW_PAUSE_S = 0.02
 FOLLOW_BLOCK_S = 0.4
 FOLLOW_RETRY_S = 0.5
 FOLLOW_CHECK_S = 5.0
-# How often a process reads the partitions' epochs from Postgres, and how long it waits for Redis to say whether
-# they are open.
+# How often a process reads the partitions' epochs from Postgres, and how long it waits for Redis to say
+# whether they are open.
 EPOCH_REFRESH_S = 1.0
 PROBE_S_MAX = 1.0

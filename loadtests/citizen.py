@@ -14,7 +14,8 @@ from random import Random
 
 import msgspec
 
-from loadtests.acknowledgements import Acknowledgements
+from engine.domain.course import Appointment
+from engine.recovery.acks import AckWriter, OpName
 from loadtests.figures import Figures
 from loadtests.http import Client, NoAnswer, Reply
 from loadtests.people import Person
@@ -31,15 +32,13 @@ NEAR_FACTOR, EARLY_FACTOR = 0.55, 0.8
 NOTHING_NEAR = "nothing-near"
 ALREADY_BOOKED = "already-booked"
 # Refusals after which there is nothing to do but look again.
-_LOOK_AGAIN = {"slot-full", "session-closed", "superseded", "late", "slot-past"}
-
-Id = int | str
+_LOOK_AGAIN = {"slot-full", "session-closed", "superseded", "slot-past"}
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
     """A slot of a session, as the server names them."""
 
-    session: Id
+    session: int
     slot: int
 
 
@@ -68,27 +67,11 @@ class Registered(msgspec.Struct, frozen=True, gc=False):
     person: str
 
 
-class Seat(msgspec.Struct, frozen=True, gc=False):
-    """One appointment of a booking."""
-
-    dose: int
-    session: Id
-    slot: int
-    seat: int
-
-
-class At(msgspec.Struct, frozen=True, gc=False):
-    """The location of a booking."""
-
-    id: Id
-
-
 class Booking(msgspec.Struct, frozen=True, gc=False):
     """The answer to a booking."""
 
     booking: str
-    appointments: list[Seat]
-    location: At
+    appointments: list[Appointment]
 
 
 class Problem(msgspec.Struct, frozen=True, gc=False):
@@ -118,7 +101,7 @@ class Desk(msgspec.Struct, frozen=True):
 
     client: Client
     figures: Figures
-    acknowledgements: Acknowledgements
+    acknowledgements: AckWriter
     seed: int
     think_s: float
 
@@ -231,22 +214,23 @@ class Citizen:
             self._figures.book_again_wrong += 1
 
     async def _cancel(self, booking: Booking) -> None:
+        self._log("asking-cancel", booking)
         reply = await self._write(b"DELETE", f"/v1/bookings/{booking.booking}", None)
         if reply.status not in (200, 204):
             raise self._unexpected("cancellation", reply)
-        self._desk.acknowledgements.cancelled(booking.booking)
+        self._log("cancel", booking)
         self._figures.cancelled += 1
 
     def _acknowledge(self, reply: Reply) -> Booking:
         """Into the log first: what stands there has been promised to somebody."""
         booking = _booking.decode(reply.body)
-        self._desk.acknowledgements.booked(
-            booking.booking,
-            booking.location.id,
-            [(seat.dose, seat.session, seat.slot, seat.seat) for seat in booking.appointments],
-        )
+        self._log("book", booking)
         self._figures.acknowledged += 1
         return booking
+
+    def _log(self, op: OpName, booking: Booking) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        self._desk.acknowledgements.by_reference(op, booking.booking, booking.appointments, now_ms)
 
     def _refusal(self, reply: Reply) -> Problem:
         """Count a refusal by its reason. Raises `Unanswered` for what is not one of the protocol's."""
@@ -301,9 +285,7 @@ class Citizen:
             self._figures.lost += 1
             return None
         ms = (time.perf_counter() - began) * 1000
-        self._figures.answer(reply.status, ms)
-        if path == "/v1/bookings":
-            self._figures.booking_ms.add(ms)
+        self._figures.answer(route_of(method, path), reply.status, ms)
         return reply
 
     async def _pause(self, retry_after_s: float | None, attempt: int) -> None:
@@ -318,6 +300,11 @@ class Citizen:
             kind += f" {_reason_of(reply)}"
         self._figures.unexpected[kind] += 1
         return Unanswered(kind)
+
+
+def route_of(method: bytes, path: str) -> str:
+    """What is counted together: the noun after ``/v1/``; cancellations by themselves."""
+    return "cancellations" if method == b"DELETE" else path[4:].partition("?")[0].partition("/")[0]
 
 
 def choose(random: Random, places: Sequence[Place]) -> Pair | None:

@@ -4,7 +4,7 @@ Everything is cumulative except the latencies of the last interval. Latencies go
 4 %, so a quantile is at most 4 % above the true one, and memory does not grow with the number of requests.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from math import log
 
 import msgspec
@@ -13,6 +13,7 @@ _SMALLEST_MS = 0.05
 _GROWTH = 1.04
 _LOG_GROWTH = log(_GROWTH)
 _BUCKETS = 400
+BOOKINGS = "bookings"
 
 
 class Histogram:
@@ -94,7 +95,7 @@ class Figures:
         self.accepted = 0
         self.unexpected: Counter[str] = Counter()
         self.all_ms = Histogram()
-        self.booking_ms = Histogram()
+        self.routes_ms: defaultdict[str, Histogram] = defaultdict(Histogram)
         self.wait_ms = Histogram()
         self._all_before = Histogram()
         self._booking_before = Histogram()
@@ -111,18 +112,20 @@ class Figures:
             self.unanswered or self.unexpected or self.double_click_conflicts or self.book_again_wrong
         )
 
-    def answer(self, status: int, ms: float) -> None:
+    def answer(self, route: str, status: int, ms: float) -> None:
         """Count a reply. A 503 is counted among the errors, and once more by itself."""
         self.requests += 1
         self.all_ms.add(ms)
+        self.routes_ms[route].add(ms)
         self.errors_5xx += status >= 500
         self.shed += status == 503
 
     def line(self, seconds: float) -> dict[str, object]:
         """The cumulative counts, and the latencies since the line before."""
         interval = Quantiles.of(self.all_ms.since(self._all_before))
-        bookings = Quantiles.of(self.booking_ms.since(self._booking_before))
-        self._all_before, self._booking_before = self.all_ms.copy(), self.booking_ms.copy()
+        booking_ms = self.routes_ms[BOOKINGS]
+        bookings = Quantiles.of(booking_ms.since(self._booking_before))
+        self._all_before, self._booking_before = self.all_ms.copy(), booking_ms.copy()
         return self._counts(seconds) | {"interval_ms": interval, "interval_booking_ms": bookings}
 
     def total(self, seconds: float) -> dict[str, object]:
@@ -131,7 +134,7 @@ class Figures:
             "end": True,
             "failed": self.failed,
             "all_ms": Quantiles.of(self.all_ms),
-            "booking_ms": Quantiles.of(self.booking_ms),
+            "routes_ms": {route: Quantiles.of(histogram) for route, histogram in self.routes_ms.items()},
             "wait_ms": Quantiles.of(self.wait_ms),
         }
 

@@ -23,7 +23,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from loadtests.acknowledgements import Acknowledgements
+from engine.recovery.acks import AckWriter
 from loadtests.citizen import BOOK_AGAIN_SHARE, CANCEL_SHARE, DOUBLE_CLICK_SHARE, Citizen, Desk
 from loadtests.figures import Figures
 from loadtests.http import Client, NotLoopback, loopback_address
@@ -33,7 +33,7 @@ from loadtests.profile import arrivals
 SEED = 20210712
 CITIZENS_PER_SECOND = 450
 SECONDS_MIN = 4.0
-AT_ONCE = 400
+AT_ONCE = 256
 THINK_S = 0.25
 LINE_EVERY_S = 0.5
 STOP_S = 3.0
@@ -87,7 +87,7 @@ async def _surge(args: argparse.Namespace) -> int:
     # Two clicks at once need a connection each.
     client = Client(args.url, connections_max=args.at_once * 2, deadline_s=DEADLINE_S)
     figures = Figures(args.citizens)
-    acknowledgements = Acknowledgements(args.acks)
+    acknowledgements = AckWriter(args.acks)
     desk = Desk(client, figures, acknowledgements, args.seed, max(args.think, 1e-6))
     try:
         await Evening(desk, args).run()

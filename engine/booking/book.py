@@ -78,7 +78,7 @@ def _claim_and_take(request: Request, placement: Placement) -> Steps[BookOutcome
 def _take(
     request: Request, generation: int, placement: Placement, *, first: bool
 ) -> Steps[BookOutcome | codec.Live]:
-    """Take the seats of a claimed generation. ``first``: no other take of this generation was ever sent."""
+    """Take the seats of a claimed generation. ``first``: the claim was new, not joined."""
     course = CourseId(request.person, request.kind, generation)
     guard, seats = (
         placement.keyspace.of_person(course.person),
@@ -88,10 +88,10 @@ def _take(
     if answer[:1] == b"B":
         return _booked(request, generation, answer[1:])
     if answer[:1] == b"T" or not first:
-        # Given up by a rival, or refused while an earlier take of ours may still be on its way: only a tombstone
-        # makes this generation's end final.
+        # Given up by a rival, or refused while another take of this op may still be on its way: only a
+        # tombstone makes this generation's end final.
         return codec.Live(b"c", generation, request.location)
-    yield Call(guard, codec.unclaim(course), awaited=False)
+    yield Call(guard, codec.unclaim(course, buried=False), awaited=False)
     return _refused(request, answer)
 
 

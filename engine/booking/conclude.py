@@ -5,8 +5,9 @@ Until the deadline an earlier copy of the claim may still be on its way, so this
 """
 
 from engine.booking.read import find_by_op
+from engine.booking.resolve import resolve
 from engine.booking.steps import Call, Placement, Steps
-from engine.domain.course import Course, CourseId, Op
+from engine.domain.course import Course, Op
 from engine.inventory import codec
 
 
@@ -20,11 +21,7 @@ def conclude(person: bytes, kind: int, op: Op, placement: Placement) -> Steps[Co
     if answer[:1] != b"V":
         return None
     guard = codec.guard(answer[1:])
-    if guard.state != b"c" or guard.op != op.id:
+    if guard.state not in codec.CLAIMED or guard.op != op.id:
         return None
-    doubtful = CourseId(person, kind, guard.generation)
-    answer = yield Call(placement.keyspace.of_location(guard.location), codec.resolve(doubtful))
-    if answer[:1] == b"T":
-        yield Call(guard_at, codec.unclaim(doubtful), awaited=False)
-        return None
+    yield from resolve(person, kind, codec.Live(b"c", guard.generation, guard.location), placement)
     return (yield from find_by_op(person, kind, op, placement))

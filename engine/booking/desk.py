@@ -1,7 +1,7 @@
 """The use cases of a booking as a process offers them: book, read, cancel, and ask what became of an op.
 
 Checks what needs no Redis (``rules``), names the op, drives the protocol's steps through the batcher, and
-turns a lost answer into ``Pending``. A caller who goes away stops nothing: the steps run in their own task.
+turns a lost answer into ``Pending``. A caller who goes away stops nothing (``drive``).
 
 Faults that reach the caller: ``QueueFull`` and ``PartitionClosed`` (nothing was done), ``StepFailed`` (a
 broken invariant).
@@ -9,7 +9,7 @@ broken invariant).
 
 import asyncio
 import struct
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -20,10 +20,11 @@ import msgspec
 from engine.booking.book import Request, book
 from engine.booking.cancel import cancel
 from engine.booking.conclude import conclude
+from engine.booking.drive import start
 from engine.booking.outcomes import Booked, BookOutcome, CancelOutcome, InDoubt
 from engine.booking.read import find_by_op, read_course
 from engine.booking.rules import OF_THE_MOMENT, Impossible, Rule, check_days, check_slots
-from engine.booking.steps import Placement, Steps, run
+from engine.booking.steps import Placement, Steps
 from engine.domain.capacity import Session
 from engine.domain.course import Course, CourseId, Kind, Op, Wish
 from engine.errors import OutcomeUnknown
@@ -73,7 +74,7 @@ class Desk:
         self._zones = zones
         self._intervals = intervals
         self._now = now
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: set[asyncio.Future[Any]] = set()
 
     async def book(
         self, person: bytes, wishes: tuple[Wish, Wish], idempotency_key: str
@@ -150,21 +151,11 @@ class Desk:
         not_after_ms = self._batcher.clocks.not_after(self._keyspace.of_person(person))
         return Pending(person, Kind.PRIMARY, op.id, not_after_ms)
 
-    async def _drive(self, steps: Steps[T]) -> T:
-        task = asyncio.get_running_loop().create_task(_run(steps, self._batcher))
-        self._running.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
-
-    def _done(self, task: "asyncio.Task[Any]") -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            # Read here too: the caller may have gone away.
-            task.exception()
-
-
-def _run(steps: Steps[T], batcher: Batcher) -> Coroutine[Any, Any, T]:
-    return run(steps, batcher)
+    def _drive(self, steps: Steps[T]) -> "asyncio.Future[T]":
+        outcome = start(steps, self._batcher)
+        self._running.add(outcome)
+        outcome.add_done_callback(self._running.discard)
+        return outcome
 
 
 def op_of(person: bytes, idempotency_key: str, act: bytes, canonical: bytes) -> Op:

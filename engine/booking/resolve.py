@@ -1,8 +1,8 @@
 """Resolves a live guard: learns what became of its course, and settles or frees the guard accordingly.
 
-A claim of another op that meets it does this, and the sweep of stale claims. Where no take has come, a tombstone
-is written first, so that a late one is refused. Dying between the steps is harmless: each is idempotent, and
-the guard is changed by compare-and-set on its generation.
+A claim of another op that meets it does this, and the sweep of stale claims. Where no take has come, a
+tombstone is written first, so that a late one is refused. Dying between the steps is harmless: each is
+idempotent, and the guard is changed by compare-and-set on its generation.
 """
 
 from engine.booking.steps import Call, Placement, Steps
@@ -20,5 +20,5 @@ def resolve(person: bytes, kind: int, live: codec.Live, placement: Placement) ->
     if answer[:1] == b"B":
         yield Call(guard, codec.settle(course), awaited=False)
         return True
-    yield Call(guard, codec.free(course) if answer[:1] == b"X" else codec.unclaim(course))
+    yield Call(guard, codec.free(course) if answer[:1] == b"X" else codec.unclaim(course, buried=True))
     return False

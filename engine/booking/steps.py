@@ -4,13 +4,15 @@ The engine drives it through the batcher (``run``); a test or a simulation drive
 and may stop between any two steps, which is what a crash of the process is.
 """
 
-import asyncio
 from collections.abc import Callable, Generator
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
 from engine.redis.keyspace import Keyspace
+
+if TYPE_CHECKING:
+    import asyncio
 
 Outcome = TypeVar("Outcome")
 

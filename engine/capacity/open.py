@@ -6,10 +6,9 @@ touched, so opening twice gives no sold seat back. A partition that has lost its
 epoch, and refuses.
 """
 
-import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +20,9 @@ from engine.redis.batch import Batcher
 from engine.redis.keyspace import Keyspace
 from engine.storage.pool import rows_of
 from engine.storage.queries import query
+
+if TYPE_CHECKING:
+    import asyncio
 
 OPENED = b"+"
 Progress = Callable[[int, int], None]

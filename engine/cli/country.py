@@ -1,7 +1,7 @@
 """Puts France on sale: the register, hours and allocations become sessions in Postgres and stocks in Redis.
 
-Opening is idempotent (see `engine.capacity.open`): what an earlier run opened stays as it is, bookings included,
-and only days that were not there are added.
+Opening is idempotent (see `engine.capacity.open`): what an earlier run opened stays as it is, bookings
+included, and only days that were not there are added.
 """
 
 import asyncio
@@ -60,7 +60,9 @@ def plan_country(folder: Path, wanted: Wanted, today: date) -> Plan:
     return Plan(register.locations, sessions, opening_notes(register, allocations))
 
 
-async def open_country(settings: Settings, epochs: dict[int, int], wanted: Wanted, display: Display) -> Opened:
+async def open_country(
+    settings: Settings, epochs: dict[int, int], wanted: Wanted, display: Display
+) -> Opened:
     """Plan and open; prints what was assumed. Returns what is on sale now."""
     today = datetime.now(CAPITAL).date()
     with display.step("plan 91 days of sessions"):
@@ -88,7 +90,9 @@ async def _open(pool: Any, inventory: Inventory, plan: Plan, display: Display) -
 
         opened = await open_sessions(pool, inventory, plan.locations, plan.sessions, progress)
     if opened.total > opened.sessions:
-        display.say(f"      {opened.total - opened.sessions:,} sessions were open before; they stay as they are")
+        display.say(
+            f"      {opened.total - opened.sessions:,} sessions were open before; they stay as they are"
+        )
     return Opened(len(plan.locations), opened.total, 0)
 
 

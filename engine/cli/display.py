@@ -27,6 +27,7 @@ PLAIN_LINE_EVERY_S = 5.0
 RATE_OVER_LINES = 4
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARKS_SHOWN = 60
+WIDTH_MAX = 100
 TOLD_EVENTS = {State.RESTARTING, State.GAVE_UP}
 
 
@@ -52,7 +53,8 @@ class Display:
     def event(self, event: Event) -> None:
         """A child that ends by itself is worth a line; the rest is in the table of processes."""
         if event.state in TOLD_EVENTS:
-            self.say(f"  {event.name}: {event.state}, {event.detail}", "yellow")
+            # What follows the first line is the end of a log, which is in the data directory.
+            self.say(f"  {event.name}: {event.state}, {event.detail.splitlines()[0]}", "yellow")
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -113,6 +115,10 @@ class SurgeDisplay:
             self._plain_at = line.seconds + PLAIN_LINE_EVERY_S
             self._console.print(plain(line, rate, outbox))
 
+    @property
+    def _width(self) -> int:
+        return min(self._console.width, WIDTH_MAX)
+
     def _rate(self) -> float:
         """Bookings a second over the last lines."""
         first, last = self._recent[0], self._recent[-1]
@@ -132,12 +138,12 @@ class SurgeDisplay:
             ),
             title=title,
             title_align="left",
-            width=min(self._console.width, 100),
+            width=self._width,
         )
 
     def _people(self, line: Line) -> Table:
         table = Table.grid(padding=(0, 2))
-        width = max(10, min(self._console.width, 100) - 52)
+        width = max(10, self._width - 52)
         for name, count in (("arrived", line.arrived), ("answered", line.answered)):
             bar = ProgressBar(total=self._citizens, completed=count, width=width)
             told = f"{line.waiting:,} in line" if name == "arrived" else f"{line.in_flight:,} being served"
@@ -145,10 +151,11 @@ class SurgeDisplay:
         return table
 
     def _bookings(self) -> Text:
+        shown = list(self._rates)[-max(8, self._width - 42) :]
         return Text.assemble(
             ("bookings/s  ", "dim"),
             (f"{self._rates[-1]:>7,.0f}  ", "bold"),
-            (sparkline(self._rates, self._best), "cyan"),
+            (sparkline(shown, self._best), "cyan"),
             (f"  most {self._best:,.0f}", "dim"),
         )
 
@@ -186,8 +193,9 @@ def first_try_share(line: Line) -> str:
 
 def plain(line: Line, rate: float, outbox: Outbox) -> str:
     """The figures as one line, for logs."""
+    people = f"arrived {line.arrived:,}  answered {line.answered:,}  booked {line.booked:,}"
     return (
-        f"  {line.seconds:5.1f} s  arrived {line.arrived:,}  answered {line.answered:,}  booked {line.booked:,}"
+        f"  {line.seconds:5.1f} s  {people}"
         f" ({rate:,.0f}/s)  refused: {counts(line.refused)}  {latency(line.interval_ms)}"
         f"  5xx {line.errors_5xx}  backlog {number(outbox.backlog)}  lag p99 {number(outbox.lag_p99_ms)} ms"
     )

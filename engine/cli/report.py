@@ -33,8 +33,7 @@ class Http(msgspec.Struct, frozen=True):
     p99_ms: float | None
     errors_5xx: int
     shed_503: int
-    booking_p50_ms: float | None
-    booking_p99_ms: float | None
+    routes: dict[str, Latency]
 
 
 class Persist(msgspec.Struct, frozen=True):
@@ -117,8 +116,7 @@ def report_of(
             p99_ms=line.all_ms.p99,
             errors_5xx=line.errors_5xx,
             shed_503=line.shed,
-            booking_p50_ms=line.booking_ms.p50,
-            booking_p99_ms=line.booking_ms.p99,
+            routes=line.routes_ms,
         ),
         persist=persist,
         audit=audit,
@@ -162,7 +160,7 @@ def print_report(report: Report, console: Console) -> None:
 
 def _rows(report: Report) -> list[tuple[str, str]]:
     http, persist = report.http, report.persist
-    all_ms, booking_ms = Latency(http.p50_ms, http.p99_ms), Latency(http.booking_p50_ms, http.booking_p99_ms)
+    all_ms = Latency(http.p50_ms, http.p99_ms)
     first = report.first_successes / (report.first_attempts or 1)
     return [
         (
@@ -181,7 +179,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
             "requests",
             f"{http.requests:,} · {number(http.rps)}/s · {latency(all_ms)} · 5xx {http.errors_5xx:,}",
         ),
-        ("bookings", latency(booking_ms)),
+        *((route, latency(ms)) for route, ms in sorted(http.routes.items())),
         ("waited in line", f"p99 {number(report.line_p99_ms)} ms before being served"),
         (
             "in Postgres",

@@ -31,13 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options; the defaults are those of the demonstration."""
     add = parser.add_argument
     add("--citizens", type=_positive, default=CITIZENS, metavar="N", help=f"people who come ({CITIZENS})")
-    stock = f"free pairs of doses for each citizen, or 'real' for all ({FREE_PAIRS_PER_CITIZEN}; real without a surge)"
+    pairs = f"free pairs of doses for each citizen ({FREE_PAIRS_PER_CITIZEN})"
+    stock = f"{pairs}, or 'real': all of them, as without a surge"
     add("--stock", type=_stock, default=None, metavar="S", help=stock)
     add("--exit", action="store_true", help="leave after the audit")
     add("--no-surge", action="store_true", help="nobody comes: only serve")
     add("--json", type=Path, metavar="FILE", help="write the result there")
     add("--data-dir", type=Path, metavar="DIR", help="keep the data there (a temporary directory, removed)")
-    add("--port", type=int, default=PORT, metavar="N", help=f"of the API; the next free one if taken ({PORT})")
+    add(
+        "--port", type=int, default=PORT, metavar="N", help=f"of the API; the next free one if taken ({PORT})"
+    )
     workers = max(1, (os.cpu_count() or 1) // 2)
     add("--workers", type=_positive, default=workers, metavar="N", help=f"API processes ({workers} here)")
     add("--partitions", type=_positive, default=1, metavar="N", help="partitions of the inventory (1)")

@@ -6,15 +6,22 @@ listening socket: it stays open while one of them restarts, so nobody is refused
 
 import asyncio
 import os
+from collections.abc import Coroutine
 from functools import partial
+from typing import Any
+
+import asyncpg
+from redis.exceptions import RedisError
 
 from engine.cli import scrape
 from engine.cli.display import Outbox
+from engine.errors import EngineFault
 from engine.recovery.found import found
 from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
 from engine.servers.command import Command
 from engine.servers.data_dir import DataDir
+from engine.servers.errors import ServerError
 from engine.servers.ports import LOOPBACK, Listener, listen
 from engine.servers.postgres import PostgresServer
 from engine.servers.redis import RedisServer
@@ -32,11 +39,8 @@ async def start_stores(supervisor: Supervisor, data: DataDir, partitions: int) -
     """Redis and Postgres, side by side; the settings that lead to them."""
     redis, postgres = RedisServer(data), PostgresServer(data)
     given_redis, given_postgres = os.environ.get("REDIS_URL"), os.environ.get("DATABASE_URL")
-    async with asyncio.TaskGroup() as group:
-        if not given_redis:
-            group.create_task(supervisor.start(redis))
-        if not given_postgres:
-            group.create_task(supervisor.start(postgres))
+    ours = [server for server, given in ((redis, given_redis), (postgres, given_postgres)) if not given]
+    await _together(*(supervisor.start(server) for server in ours))
     return Settings(
         redis_url=given_redis or redis.url,
         database_url=given_postgres or postgres.url,
@@ -47,18 +51,24 @@ async def start_stores(supervisor: Supervisor, data: DataDir, partitions: int) -
 
 async def prepare_stores(settings: Settings) -> dict[int, int]:
     """Schema and partitions, made or found as they are; the epoch of each partition."""
-    connection = await connect_alone(settings.database_url)
     client = connect(settings.redis_url)
     try:
-        await migrate(connection)
-        return await found(connection, client, Keyspace(settings.partitions))
+        connection = await connect_alone(settings.database_url)
+        try:
+            await migrate(connection)
+            return await found(connection, client, Keyspace(settings.partitions))
+        finally:
+            await connection.close()
+    except (OSError, TimeoutError, RedisError, asyncpg.PostgresError, EngineFault) as error:
+        raise ServerError(f"the stores cannot be used: {error or type(error).__name__}") from error
     finally:
         await client.aclose()
-        await connection.close()
 
 
 class Site:
     """Persister and API of prepared stores. ``api`` is a listening socket."""
+
+    api_module = "api.serve"
 
     def __init__(self, data: DataDir, settings: Settings, api: Listener) -> None:
         self._data = data
@@ -74,10 +84,8 @@ class Site:
     async def start(self, supervisor: Supervisor, workers: int) -> None:
         """All processes, side by side; ready when every worker was."""
         names = ["api"] if workers == 1 else [f"api-{n + 1}" for n in range(workers)]
-        async with asyncio.TaskGroup() as group:
-            group.create_task(supervisor.start(self._persister()))
-            for name in names:
-                group.create_task(supervisor.start(self._worker(name)))
+        children = [self._persister(), *map(self._worker, names)]
+        await _together(*(supervisor.start(child) for child in children))
 
     @property
     def url(self) -> str:
@@ -88,7 +96,7 @@ class Site:
         """What a person may open."""
         return {
             "API": f"{self.url}/v1/availability?postcode=75011",
-            "docs": f"{self.url}/docs",
+            "docs": f"{self.url}/schema",
             "health": f"{self.url}/health/ready",
             "metrics": f"{self.url}/metrics",
             "persister": self._persister_metrics,
@@ -125,7 +133,7 @@ class Site:
     def _worker(self, name: str) -> Command:
         return Command.module(
             name,
-            "api.serve",
+            self.api_module,
             "--fd",
             str(self._api.fd),
             data=self._data,
@@ -133,6 +141,16 @@ class Site:
             fds=[self._api.fd],
             ready=partial(scrape.is_ready, f"{self.url}/health/ready"),
         )
+
+
+async def _together(*work: Coroutine[Any, Any, object]) -> None:
+    """All at once; the first fault ends the others and is raised by itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+    except BaseExceptionGroup as faults:
+        raise faults.exceptions[0] from None
 
 
 def _free_port(wanted: int) -> int:

@@ -55,7 +55,7 @@ class Line(msgspec.Struct, frozen=True):
     interval_ms: Latency = Latency()
     interval_booking_ms: Latency = Latency()
     all_ms: Latency = Latency()
-    booking_ms: Latency = Latency()
+    routes_ms: dict[str, Latency] = {}
     wait_ms: Latency = Latency()
     end: bool = False
     failed: bool = False
@@ -64,7 +64,7 @@ class Line(msgspec.Struct, frozen=True):
 class Surge:
     """A surge that is under way: `child` is for the supervisor, `read` gives what it has printed since."""
 
-    def __init__(self, data: DataDir, url: str, citizens: int, run: int, seed: int, acks: Path) -> None:
+    def __init__(self, url: str, citizens: int, run: int, seed: int, acks: Path, data: DataDir) -> None:
         options = {"--url": url, "--citizens": citizens, "--run": run, "--seed": seed, "--acks": acks}
         argv = [str(part) for option in options.items() for part in option]
         self.child = Command.module(NAME, "loadtests.surge", *argv, data=data)

@@ -15,6 +15,7 @@ PERSON_KIND = struct.Struct("<16sB")
 COURSE = struct.Struct("<16sBI")
 CLAIM = struct.Struct("<16sB16sIQ")
 TAKE = struct.Struct("<16sBI16sQ")
+UNCLAIM = struct.Struct("<16sBIB")
 CANCEL = struct.Struct("<16sBI16sB")
 OPEN = struct.Struct("<IB")
 WISH = struct.Struct("<BIH")
@@ -30,6 +31,8 @@ GENERATION_LOCATION = struct.Struct("<II")
 
 EVENT_VERSION = 1
 NO_OP = bytes(16)
+# States of a guard whose course is not decided: claimed, and claimed by an op that came more than once.
+CLAIMED = (b"c", b"j")
 
 
 # Operations ------------------------------------------------------------------------------------------------
@@ -56,9 +59,9 @@ def book(person: bytes, kind: int, op: Op, location: int, not_after_ms: int, wis
     return b"b" + CLAIM.pack(person, kind, op.id, location, not_after_ms) + _wishes(wishes)
 
 
-def unclaim(course: CourseId) -> bytes:
-    """``scripts/unclaim.lua``."""
-    return b"u" + COURSE.pack(course.person, course.kind, course.generation)
+def unclaim(course: CourseId, *, buried: bool) -> bytes:
+    """``scripts/unclaim.lua``. ``buried``: the course's tombstone stands."""
+    return b"u" + UNCLAIM.pack(course.person, course.kind, course.generation, buried)
 
 
 def settle(course: CourseId) -> bytes:
@@ -100,7 +103,7 @@ def read_course(course: CourseId) -> bytes:
 
 
 class Live(msgspec.Struct, frozen=True):
-    """A live guard in the way. ``state``: ``v`` verified booked, ``b`` booked, ``c`` claimed."""
+    """A live guard in the way. ``state``: ``v`` verified booked, else the guard's state."""
 
     state: bytes
     generation: int
@@ -116,7 +119,7 @@ class Memory(msgspec.Struct, frozen=True):
 
 
 class Guard(msgspec.Struct, frozen=True):
-    """A guard as recorded. ``state``: ``f`` free, ``c`` claimed, ``b`` booked."""
+    """A guard as recorded. ``state``: ``f`` free, ``c`` claimed, ``j`` claimed and joined, ``b`` booked."""
 
     state: bytes
     generation: int
@@ -174,7 +177,9 @@ def course(record: bytes) -> CourseRecord:
 
 
 def event(packed: bytes) -> Event:
-    """Unpack one outbox entry. Raises ``ValueError`` for a version that is not known."""
+    """Unpack one outbox entry. Raises ``ValueError`` for a version that is not known, or a torn entry."""
+    if len(packed) < EVENT.size or (len(packed) - EVENT.size) % APPOINTMENT.size:
+        raise ValueError(f"{len(packed)} bytes are no event")
     version, kind_of_event, at_ms, person, kind, generation, op, _ = EVENT.unpack_from(packed)
     if version != EVENT_VERSION:
         raise ValueError(f"event version {version} is not known; this engine reads version {EVENT_VERSION}")

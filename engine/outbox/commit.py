@@ -17,9 +17,7 @@ from engine.storage.copy import Row, copy_rows
 from engine.storage.pool import rows_of
 from engine.storage.queries import query
 
-TAKEN = Row(
-    "integer", "integer", "bytes16", "smallint", "bigint", "bigint", "bytes16", "bigint", "bigint"
-)
+TAKEN = Row("integer", "integer", "bytes16", "smallint", "bigint", "bigint", "bytes16", "bigint", "bigint")
 SEAT = Row("integer", "smallint", "bigint", "integer", "integer")
 RELEASED = Row("integer", "integer", "bytes16", "smallint", "bigint", "bigint")
 TEMPORARY_TABLES = ("batch.create_taken", "batch.create_seat", "batch.create_released")
@@ -123,7 +121,11 @@ async def _drop(connection: Any, numbers: list[int]) -> None:
 
 
 async def _move(connection: Any, fold: Fold) -> None:
-    """Releases before takes. Every row was proved to fit; one that does not was written by somebody else."""
+    """Releases before takes. Every row was proved to fit.
+
+    A row that does not fit all the same was written by somebody else since: the transaction fails, and the
+    next one sees and quarantines it.
+    """
     if fold.released:
         await connection.execute(query("batch.release_seats"))
         _expect(

@@ -5,7 +5,6 @@ is taken while it is held breaks the event that takes it, even if it is released
 the batch cannot know (rows committed before) is proved by ``sql/batch.sql`` in the same transaction.
 """
 
-import struct
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -160,7 +159,7 @@ def without(entries: Mapping[int, list[Entry]], first: Iterable[Entry]) -> dict[
 def _event(entry: Entry) -> codec.Event | None:
     try:
         event = codec.event(entry.payload)
-    except (ValueError, struct.error):
+    except ValueError:
         return None
     return event if event.type in (b"b", b"x") and 0 < event.at_ms < AT_MS_END else None
 

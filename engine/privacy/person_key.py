@@ -6,8 +6,8 @@ writing the same person give one key:
 - Unicode NFKD without accents, case folded; œ, æ, ø, ł, đ as oe, ae, o, l, d, and a dotless i as i.
 - Apostrophes vanish ("O'Brien" is "OBrien"); every other run of characters that are neither letters nor
   digits (spaces, hyphens, dots) separates words.
-- A particle (de, la, le, van, mc, ...) belongs to the word after it ("Le Goff" is "Legoff").
-- The words of a name are sorted, then written together: their order, and how they are separated, do not
+- Particles (de, la, le, van, mc, ...) go in front, as they are written ("Le Goff" is "Legoff" is "Goff Le").
+- The other words are sorted, then written together: their order, and how they are separated, do not
   matter. Two words written together *out of* that order make another name ("Mariejean" is not "Jean Marie").
 - The disambiguator is normalised in the same way, and is empty for nearly everyone.
 
@@ -67,22 +67,10 @@ def normalised(name: str) -> str:
     plain = "".join(c for c in unicodedata.normalize("NFKD", bare) if not unicodedata.combining(c))
     plain = plain.casefold().translate(_LETTERS)
     words = "".join(c if _is_of_a_word(c) else " " for c in plain).split()
-    return "".join(sorted(_with_particles(words)))
+    particles = [word for word in words if word in _PARTICLES]
+    return "".join(particles + sorted(word for word in words if word not in _PARTICLES))
 
 
 def _is_of_a_word(character: str) -> bool:
     """Letters, digits, and the vowel signs that some scripts write beside their letters."""
     return character.isalnum() or unicodedata.category(character).startswith("M")
-
-
-def _with_particles(words: list[str]) -> list[str]:
-    """The words, each particle joined to the word after it."""
-    joined: list[str] = []
-    prefix = ""
-    for word in words:
-        if word in _PARTICLES:
-            prefix += word
-        else:
-            joined.append(prefix + word)
-            prefix = ""
-    return [*joined, prefix] if prefix else joined

@@ -17,7 +17,6 @@ from engine.errors import EngineFault
 from engine.inventory import codec
 from engine.redis.keyspace import Keyspace
 
-CLAIMED = b"c"
 Claims = dict[tuple[bytes, int], codec.Live]
 Resolve = Callable[[bytes, int, codec.Live], Awaitable[bool]]
 
@@ -58,7 +57,7 @@ class Sweep:
         claims: Claims = {}
         async for bucket in self._buckets():
             for field, record in bucket.items():
-                if record[:1] == CLAIMED:
+                if record[:1] in codec.CLAIMED:
                     claims[codec.guard_field(field)] = codec.live(record[: codec.LIVE.size])
         return claims
 

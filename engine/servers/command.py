@@ -10,6 +10,8 @@ from typing import Self
 from engine.servers.child import Child, Launch
 from engine.servers.data_dir import DataDir
 
+ROOT = str(Path(__file__).resolve().parents[2])
+
 
 class Command(Child):
     """Runs `argv` with our environment plus `env`; its output goes to the data directory's log.
@@ -53,8 +55,9 @@ class Command(Child):
         fds: Sequence[int] = (),
         ready: Callable[[], bool] | None = None,
     ) -> Self:
-        """A Python module of this tree: `python -m module args`, in our interpreter."""
-        return cls(name, [sys.executable, "-P", "-m", module, *args], data, env=env, fds=fds, ready=ready)
+        """A Python module of this tree: `python -m module args`, in our interpreter, wherever we stand."""
+        argv = [sys.executable, "-P", "-m", module, *args]
+        return cls(name, argv, data, env={"PYTHONPATH": ROOT, **(env or {})}, fds=fds, ready=ready)
 
     def launch(self) -> Launch:
         """As given."""

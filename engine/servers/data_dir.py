@@ -75,14 +75,12 @@ class DataDir:
         return descriptor
 
     def remove(self) -> None:
-        """Remove a temporary directory. One named by the operator stays, with its sockets, wherever they
-        are: another run may be living there.
-        """
+        """Remove a temporary directory. One named by the operator stays: another run may live there."""
         for place in self.to_remove():
             shutil.rmtree(place, ignore_errors=True)
 
     def to_remove(self) -> list[Path]:
-        """What goes when the run ends: a temporary directory, its sockets and the places its links point to."""
+        """What goes when the run ends: a temporary directory, its sockets, and where its links point to."""
         if not self.temporary:
             return []
         links = [path.resolve() for path in self.path.iterdir() if path.is_symlink()] if self.exists() else []

@@ -89,7 +89,7 @@ def test_steps_of_an_earlier_generation_leave_a_booked_guard_alone(world: World)
     world.settle_all()
     world.book(PERSON, 1, key="b")
     partition = world.keyspace.of_person(person_key(PERSON))
-    world.step(partition, codec.settle(COURSE), codec.free(COURSE), codec.unclaim(COURSE))
+    world.step(partition, codec.settle(COURSE), codec.free(COURSE), codec.unclaim(COURSE, buried=True))
     guard = world.guard(PERSON)
     assert guard is not None
     assert (guard.state in (b"b", b"c"), guard.generation, guard.location) == (True, 2, 1)
@@ -98,10 +98,10 @@ def test_steps_of_an_earlier_generation_leave_a_booked_guard_alone(world: World)
 def test_steps_of_an_earlier_generation_leave_a_claimed_guard_alone(world: World) -> None:
     abandoned_claim(world)
     partition = world.keyspace.of_person(person_key(PERSON))
-    world.step(partition, codec.unclaim(COURSE))
+    world.step(partition, codec.unclaim(COURSE, buried=True))
     abandoned_claim(world)
     second = world.guard(PERSON)
-    answers = world.step(partition, codec.settle(COURSE), codec.free(COURSE), codec.unclaim(COURSE))
+    answers = world.step(partition, codec.settle(COURSE), codec.free(COURSE), codec.unclaim(COURSE, buried=True))
     assert answers == [b"-"] * 3
     assert world.guard(PERSON) == second
 
@@ -125,3 +125,20 @@ def test_nothing_is_booked_over_a_tombstone(world: World) -> None:
     take = codec.take(COURSE, request.op, FAR_MS, request.wishes)
     assert world.step(partition, record, take) == [b"T", b"T"]
     assert world.free(1) == 6
+
+
+def test_a_refused_twin_does_not_free_the_claim_of_the_other(world: World) -> None:
+    """Found by the simulation: two takes of one op, one refused, one granted a seat that came free meanwhile."""
+    request = world.request(PERSON, FAR_LOCATION, key="a")
+    guard_at, seats_at = world.keyspace.of_person(request.person), world.keyspace.of_location(FAR_LOCATION)
+    claim = codec.claim(request.person, request.kind, request.op, FAR_LOCATION, FAR_MS)
+    take = codec.take(COURSE, request.op, FAR_MS, request.wishes)
+    for person in (3, 5, 7):
+        world.book(person, FAR_LOCATION)
+    assert world.step(guard_at, claim)[0][:1] == b"+"
+    assert world.step(seats_at, take)[0][:1] == b"F"
+    world.run_cancel_of(3, FAR_LOCATION)
+    assert world.step(guard_at, claim)[0][:1] == b"="
+    assert world.step(seats_at, take)[0][:1] == b"B"
+    assert world.step(guard_at, codec.unclaim(COURSE, buried=False)) == [b"-"]
+    assert world.book(PERSON, 1, key="b") == Refused(Reason.ALREADY_BOOKED)

@@ -145,6 +145,7 @@ def test_root_keeps_data_below_a_closed_folder(tmp_path: Path, monkeypatch: pyte
             assert server.directory == made_at
         assert made_at.parent == public
         assert closed.stat().st_mode & 0o777 == 0o700
+        shutil.rmtree(data.run_dir)
 
 
 @as_root

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,7 @@ def test_killed_parent_and_watchdog_leave_servers_to_the_leash() -> None:
         wait_until(lambda: not any(lives(pid) for pid in ours - {program.pids["grandchild"]}), "servers gone")
         os.kill(program.pids["grandchild"], signal.SIGKILL)
         program.wait_until_all_gone()
+        shutil.rmtree(program.data)
 
 
 def command_line(pid: int) -> str:

@@ -1,6 +1,6 @@
 """Processes book, cancel and die between any two steps; copies arrive late; the consumer repeats itself.
 
-Every answer is held against ``tests/stateful/auditor.py``, and after every step Redis is compared with it,
+Every answer is held against ``tests.auditor.py``, and after every step Redis is compared with it,
 seat by seat, course by course, and with what the outboxes tell.
 """
 
@@ -26,7 +26,7 @@ from engine.booking.steps import Call, Steps
 from engine.domain import seats as seat_mask
 from engine.domain.course import CourseId, Op
 from engine.inventory import codec
-from tests.stateful.auditor import Auditor
+from tests.auditor import Auditor
 from tests.world import Location, World
 
 LOCATIONS = (Location(1, 2, 1), Location(2, 1, 2), Location(3, 1, 1))

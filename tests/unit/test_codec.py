@@ -16,7 +16,7 @@ RECORDS = {
     "c": codec.claim(b"p" * 16, 1, OP, 5, 99),
     "t": codec.take(COURSE, OP, 99, ()),
     "b": codec.book(b"p" * 16, 1, OP, 5, 99, ()),
-    "u": codec.unclaim(COURSE),
+    "u": codec.unclaim(COURSE, buried=True),
     "s": codec.settle(COURSE),
     "f": codec.free(COURSE),
     "r": codec.resolve(COURSE),

@@ -1,5 +1,6 @@
 """The arrival curve and the people of a surge: shaped as the table says, repeatable, all different."""
 
+from bisect import bisect_left
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -16,7 +17,7 @@ TODAY = date(2026, 11, 22)
 
 def _share(came: list[float], first_minute: float, last_minute: float) -> float:
     """Part of the people who came in these minutes after 20:13, of 227 compressed into 227 seconds."""
-    return sum(first_minute <= at < last_minute for at in came) / len(came)
+    return (bisect_left(came, last_minute) - bisect_left(came, first_minute)) / len(came)
 
 
 @pytest.mark.parametrize("count", [1, 7, 400, 20_000])

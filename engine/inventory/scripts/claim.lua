@@ -2,7 +2,8 @@
 --
 -- record  c <c16Bc16I4I8   person kind op location not_after
 -- answers + <I4            claimed: generation
---         = <I4I4          this very op has claimed before: generation, location; go on with take
+--         = <I4I4          this very op has claimed before: generation, location; go on with take. A claimed
+--                          guard becomes `joined`: several takes of this generation may be on their way now
 --         L <c1I4I4        another live course: guard state, generation, location; resolve it first
 --         K                the op's key was used for another request
 --         D                the deadline not_after has passed
@@ -28,7 +29,10 @@ ops.c = function(partition, record)
   local key, field = guard_at(partition, person, kind)
   local guard = call('HGET', key, field)
   local generation, answer = claimable(guard, op)
-  if not generation then return answer end
+  if not generation then
+    if byte(answer) == 61 and byte(guard) == 99 then call('HSET', key, field, 'j' .. sub(guard, 2)) end
+    return answer
+  end
   if partition.now > not_after then return 'D' end
   call('HSET', key, field, guard_record('c', generation, location, op, guard))
   return '+' .. pack('<I4', generation)

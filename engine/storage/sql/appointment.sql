@@ -1,2 +1,3 @@
 -- name: audited
-select uuid_send(person_key) as person, kind, generation, dose, session, slot, seat, live from appointment
+select uuid_send(person_key), kind, generation, dose, session, slot, seat, live from appointment
+order by person_key, kind, generation, dose

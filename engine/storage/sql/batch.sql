@@ -31,13 +31,9 @@ select t.n, 'unregistered-person'
 from batch_taken t
 where not exists (select from person p where p.person_key = t.person_key)
 union all
-select b.n, 'unknown-session'
-from batch_seat b
-where not exists (select from session s where s.id = b.session)
-union all
-select b.n, 'seat-not-on-sale'
-from batch_seat b join session s on s.id = b.session
-where case when b.slot >= s.slots or b.seat >= s.lines then true
+select b.n, case when s.id is null then 'unknown-session' else 'seat-not-on-sale' end
+from batch_seat b left join session s on s.id = b.session
+where case when s.id is null or b.slot >= s.slots or b.seat >= s.lines then true
     else get_bit(s.seats, b.slot * ((s.lines + 7) / 8) * 8 + b.seat) = 0 end
 union all
 select b.n, 'seat-taken'
@@ -86,10 +82,8 @@ select t.person_key, t.kind, t.generation, s.location, case when t.cancelled_ms 
     to_timestamp(t.booked_ms / 1000.0),
     case when t.cancelled_ms > 0 then to_timestamp(t.cancelled_ms / 1000.0) end, t.op
 from batch_taken t join session s on s.id = t.session
-on conflict do nothing
 
 -- name: take_seats
 insert into appointment (person_key, kind, generation, dose, session, slot, seat, live)
 select t.person_key, t.kind, t.generation, b.dose, b.session, b.slot, b.seat, t.cancelled_ms = 0
 from batch_seat b join batch_taken t using (n)
-on conflict do nothing

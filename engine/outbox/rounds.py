@@ -1,0 +1,180 @@
+"""The rounds of a persister that owns the partitions: read, commit, settle, trim.
+
+Dying anywhere loses nothing: before the commit the batch is read again, after it only settling and trimming
+are left, and the first round settles again whatever is untrimmed. Trimming never passes an event whose
+guard is not settled. A partition whose outbox does not continue where Postgres ends is halted and told of;
+the others go on.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from engine import limits
+from engine.inventory import codec
+from engine.outbox import commit
+from engine.outbox.feed import Entry, Feed, Position
+from engine.outbox.metrics import Metrics
+from engine.redis.batch import Batcher
+from engine.redis.keyspace import Keyspace
+
+
+class Rounds:
+    """The rounds of one ownership: ``connection`` holds the locks, ``feed`` blocks on a client of its own."""
+
+    def __init__(
+        self,
+        connection: Any,
+        client: Any,
+        batcher: Batcher,
+        feed: Feed,
+        keyspace: Keyspace,
+        positions: dict[int, Position],
+        metrics: Metrics,
+        say: Callable[[str], None],
+    ) -> None:
+        self._connection = connection
+        self._client = client
+        self._batcher = batcher
+        self._feed = feed
+        self._keyspace = keyspace
+        self._positions = positions
+        self._metrics = metrics
+        self._say = say
+        # First event of a partition whose guard, elsewhere, could not be settled yet.
+        self._unsettled: dict[int, int] = {}
+        self._halted: set[int] = set()
+        self._trimmed = dict.fromkeys(positions, -1)
+        self._report_at = 0.0
+        self._count = max(
+            limits.PERSIST_EVENTS_MAX // keyspace.partitions, limits.PERSIST_PARTITION_EVENTS_MIN
+        )
+
+    async def begin(self) -> None:
+        """Make ready to write; halt what does not continue. The first round settles what is untrimmed."""
+        await commit.prepare(self._connection)
+        for partition in self._positions:
+            self._metrics.halted.labels(str(partition)).set(0)
+        await self._check_epochs()
+        if self._keyspace.partitions > 1:
+            self._unsettled = await self._feed.firsts(self._positions)
+
+    async def round(self) -> bool:
+        """Persist what there is, or wait a while for something. True when nothing more is waiting."""
+        if time.monotonic() >= self._report_at:
+            await self._report()
+        block_ms = int(limits.PERSIST_IDLE_S * 1000)
+        if not self._live():
+            return bool(await asyncio.sleep(limits.PERSIST_IDLE_S, result=True))
+        read = await self._feed.read(self._live(), self._count, block_ms)
+        for partition, fault in read.faults.items():
+            self._halt(partition, str(fault))
+        if not read.entries:
+            return False
+        committed = await commit.commit(
+            self._connection, read.entries, self._positions, complete=read.complete
+        )
+        self._positions.update(committed.positions)
+        self._count_events(committed)
+        await self._settle(committed.fold.entries)
+        await self._trim(committed.positions)
+        return read.complete
+
+    def _live(self) -> dict[int, Position]:
+        return {p: position for p, position in self._positions.items() if p not in self._halted}
+
+    def _halt(self, partition: int, why: str) -> None:
+        if partition not in self._halted:
+            self._halted.add(partition)
+            self._metrics.halted.labels(str(partition)).set(1)
+            self._say(f"HALTED: {why}")
+
+    async def _check_epochs(self) -> None:
+        epochs = await self._feed.epochs(self._keyspace)
+        for partition, position in self._positions.items():
+            if epochs[partition] != position.epoch:
+                has = "none" if epochs[partition] is None else str(epochs[partition])
+                self._halt(
+                    partition, f"partition {partition} has epoch {position.epoch} in Postgres, {has} in Redis"
+                )
+
+    def _count_events(self, committed: commit.Committed) -> None:
+        fold, now_s = committed.fold, time.time()
+        for event in fold.events:
+            if event is not None:
+                self._metrics.lag.observe(max(0.0, now_s - event.at_ms / 1000))
+        self._metrics.persisted.inc(len(fold.entries))
+        self._metrics.rounds.inc()
+        self._metrics.quarantined.inc(len(fold.broken))
+        for number, reason in fold.broken.items():
+            entry = fold.entries[number]
+            self._say(f"QUARANTINED: event {entry.sequence} of partition {entry.partition}: {reason}")
+
+    async def _settle(self, entries: Iterable[Entry]) -> None:
+        """Tell guards in other partitions what became of their courses. What fails is tried again later."""
+        records = [record for entry in entries if (record := self._settlement(entry)) is not None]
+        futures = [self._batcher.put(guard, record) for _, guard, record in records]
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        for (entry, _, _), answer in zip(records, answers, strict=True):
+            if isinstance(answer, BaseException):
+                first = self._unsettled.get(entry.partition, entry.sequence)
+                self._unsettled[entry.partition] = min(first, entry.sequence)
+
+    def _settlement(self, entry: Entry) -> tuple[Entry, int, bytes] | None:
+        """Guard partition and operation for an event; None where the script itself has settled."""
+        try:
+            event = codec.event(entry.payload)
+        except ValueError:
+            return None
+        guard = self._keyspace.of_person(event.course.person)
+        if guard == entry.partition:
+            return None
+        return entry, guard, codec.settle(event.course) if event.type == b"b" else codec.free(event.course)
+
+    async def _settle_again(self) -> None:
+        """Read and settle from the first unsettled event of each partition up to its watermark."""
+        unsettled, self._unsettled = self._unsettled, {}
+        for partition, first in unsettled.items():
+            if partition in self._halted:
+                continue
+            at, end = (
+                Position(self._positions[partition].epoch, first - 1),
+                self._positions[partition].sequence,
+            )
+            while at.sequence < end:
+                read = await self._feed.read({partition: at}, self._count)
+                if partition not in read.entries:
+                    break
+                entries = [entry for entry in read.entries[partition] if entry.sequence <= end]
+                await self._settle(entries)
+                at = Position(at.epoch, read.entries[partition][-1].sequence)
+
+    async def _trim(self, partitions: Iterable[int]) -> None:
+        """Let go of events that are committed and settled, but for a tail for readers that are behind."""
+        pipeline = self._client.pipeline(transaction=False)
+        for partition in partitions:
+            position = self._positions[partition]
+            done = min(position.sequence, self._unsettled.get(partition, position.sequence + 1) - 1)
+            floor = done + 1 - limits.OUTBOX_TAIL_EVENTS
+            if floor >= self._trimmed[partition] + limits.TRIM_EVENTS_MIN:
+                outbox = self._keyspace.outbox(partition)
+                pipeline.xtrim(outbox, minid=b"%d-%d" % (position.epoch, floor), approximate=True)
+                self._trimmed[partition] = floor
+        if len(pipeline):
+            await pipeline.execute()
+
+    async def _report(self) -> None:
+        self._report_at = time.monotonic() + limits.PERSIST_REPORT_S
+        ends = await self._feed.ends(self._positions)
+        for partition, position in self._positions.items():
+            end = ends.get(partition, Position(position.epoch, -1))
+            if end.epoch != position.epoch or end.sequence < position.sequence:
+                self._halt(
+                    partition,
+                    f"partition {partition}: Postgres has event {position.epoch}-{position.sequence},"
+                    f" the outbox ends at {end.epoch}-{end.sequence}: Redis is older than Postgres",
+                )
+            self._metrics.backlog.labels(str(partition)).set(max(0, end.sequence - position.sequence))
+        if self._unsettled:
+            await self._settle_again()

@@ -1,0 +1,189 @@
+"""A tiny campaign on real stores, and the API over it as a process of its own.
+
+Three locations. Sessions of vaccine pfizer (21 to 49 days between doses): days 0 to 3 for dose 1, days 30 to
+33 for dose 2, eight slots of ten minutes; today's session began long ago. ``Campaign.session`` finds them.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import httpx
+import msgspec
+
+from engine.capacity.open import Inventory, open_sessions
+from engine.cli.site import prepare_stores
+from engine.domain import seats
+from engine.domain.capacity import Location, SessionPlan
+from engine.domain.course import Wish
+from engine.redis.batch import Batcher
+from engine.redis.connection import connect
+from engine.redis.keyspace import Keyspace
+from engine.servers.ports import listen
+from engine.settings import Settings
+from engine.storage.pool import connect_pool
+from tests.servers.processes import wait_until
+
+ROOT = Path(__file__).parent.parent
+PARIS, REUNION = "Europe/Paris", "Indian/Reunion"
+AMPLE, SMALL, FAR = 1, 2, 3
+LOCATIONS = (
+    Location(AMPLE, "a", "Ample", "1 rue A", "75011", "Paris", "75", "Île-de-France", 48.8590, 2.3790, PARIS),
+    Location(SMALL, "b", "Small", "2 rue B", "75012", "Paris", "75", "Île-de-France", 48.8400, 2.3880, PARIS),
+    Location(FAR, "c", "Far", "3 rue C", "97400", "Saint-Denis", "974", "La Réunion", -20.88, 55.45, REUNION),
+)
+LINES = {AMPLE: 12, SMALL: 1, FAR: 3}
+FIRST_DAYS, SECOND_DAYS = range(4), range(30, 34)
+SLOTS = 8
+
+
+class Campaign(msgspec.Struct, frozen=True):
+    """The sessions by location and day, counted from today."""
+
+    today: date
+    sessions: Mapping[tuple[int, int], int]
+
+    def session(self, location: int, day: int) -> int:
+        """Id of the session of that day."""
+        return self.sessions[location, day]
+
+    def wishes(self, location: int, slot: int = 0, days: tuple[int, int] = (1, 31)) -> dict[str, Any]:
+        """Both doses as the API takes them."""
+        first, second = (self.session(location, day) for day in days)
+        return {"dose1": {"session": first, "slot": slot}, "dose2": {"session": second, "slot": slot}}
+
+
+class Service(msgspec.Struct, frozen=True):
+    """A running API with its stores. ``http`` speaks to it."""
+
+    url: str
+    http: httpx.Client
+    settings: Settings
+    campaign: Campaign
+    processes: dict[str, subprocess.Popen[bytes]]
+
+    def write(self, method: str, path: str, body: Any = None, key: str = "") -> httpx.Response:
+        """A write under a key; a new one if none is given."""
+        headers = {"Idempotency-Key": key or str(uuid.uuid4())}
+        return self.http.request(method, path, json=body, headers=headers)
+
+    def register(self, name: str = "") -> str:
+        """A new person's reference."""
+        family_name = name or "".join(chr(ord("a") + int(c, 16)) for c in uuid.uuid4().hex)
+        body = {"family_name": family_name, "given_names": "Ana", "birth_date": "1950-01-31"}
+        return str(self.write("POST", "/v1/persons", body).json()["person"])
+
+    def book(self, person: str, wishes: dict[str, Any], key: str = "") -> httpx.Response:
+        """Book for a person."""
+        return self.write("POST", "/v1/bookings", {"person": person, **wishes}, key)
+
+    def rows(self, sql: str, *args: Any) -> list[Any]:
+        """Rows of Postgres."""
+        return asyncio.run(_fetch(self.settings.database_url, sql, *args))
+
+
+def plans(today: date) -> Iterator[SessionPlan]:
+    """The sessions that are opened."""
+    for location in LOCATIONS:
+        zone = ZoneInfo(location.zone)
+        for day in (*FIRST_DAYS, *SECOND_DAYS):
+            on = today + timedelta(days=day)
+            # Today's session began at midnight and is over after 80 minutes, unless it is very early indeed.
+            starts_at = datetime.combine(on, time(9) if day else time(), zone).astimezone(UTC)
+            lines = LINES[location.id]
+            mask = bytes(seats.all_free(SLOTS, lines))
+            yield SessionPlan(location.id, "pfizer", on, starts_at, 10, SLOTS, lines, mask)
+
+
+def today_in_paris() -> date:
+    """The day from which the campaign counts."""
+    return datetime.now(ZoneInfo(PARIS)).date()
+
+
+async def open_campaign(settings: Settings) -> Campaign:
+    """Prepare empty stores and open the sessions."""
+    epochs = await prepare_stores(settings)
+    keyspace = Keyspace(settings.partitions)
+    client, pool = connect(settings.redis_url), await connect_pool(settings.database_url)
+    batcher = Batcher(client, keyspace, epochs.__getitem__)
+    today = today_in_paris()
+    try:
+        await open_sessions(pool, Inventory(client, batcher, keyspace), LOCATIONS, plans(today))
+        rows = await pool.fetch("select id, location, day from session")
+    finally:
+        await batcher.close()
+        await client.aclose()
+        await pool.close()
+    return Campaign(today, {(row["location"], (row["day"] - today).days): row["id"] for row in rows})
+
+
+@contextmanager
+def open_service(settings: Settings, folder: Path, *, persister: bool = True) -> Iterator[Service]:
+    """The campaign, the API and the persister; stopped with SIGTERM when left."""
+    campaign = asyncio.run(open_campaign(settings))
+    listener = listen(0)
+    processes = {"api": start_api(settings, folder, listener.fd)}
+    if persister:
+        processes["persister"] = start_module(settings, folder, "engine.cli", "persister")
+    try:
+        with httpx.Client(base_url=listener.url, timeout=15) as http:
+            wait_until(lambda: _is_ready(http), "the API is ready", 20)
+            yield Service(listener.url, http, settings, campaign, processes)
+    finally:
+        for process in processes.values():
+            process.terminate()
+        for process in processes.values():
+            process.wait(15)
+        listener.close()
+
+
+def start_api(settings: Settings, folder: Path, fd: int) -> subprocess.Popen[bytes]:
+    """One API process on a listening socket."""
+    return start_module(settings, folder, "api.serve", "--fd", str(fd), fds=(fd,))
+
+
+def start_module(
+    settings: Settings, folder: Path, module: str, *arguments: str, fds: tuple[int, ...] = ()
+) -> subprocess.Popen[bytes]:
+    """A Python module of this tree as a process with these settings."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "REDIS_URL": settings.redis_url,
+        "DATABASE_URL": settings.database_url,
+        "DOSEBOOK_SECRETS_DIR": str(settings.secrets_dir),
+        "DOSEBOOK_PARTITIONS": str(settings.partitions),
+    }
+    with (folder / f"{module}.log").open("ab") as log:
+        argv = [sys.executable, "-m", module, *arguments]
+        return subprocess.Popen(argv, env=environment, stdout=log, stderr=log, pass_fds=fds)
+
+
+def wishes_of(body: dict[str, Any]) -> tuple[Wish, Wish]:
+    """The wishes of a request or of an alternative."""
+    one, two = body["dose1"], body["dose2"]
+    return Wish(1, one["session"], one["slot"]), Wish(2, two["session"], two["slot"])
+
+
+def _is_ready(http: httpx.Client) -> bool:
+    try:
+        return http.get("/health/ready").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+async def _fetch(database_url: str, sql: str, *args: Any) -> list[Any]:
+    connection = await asyncpg.connect(database_url)
+    try:
+        return list(await connection.fetch(sql, *args))
+    finally:
+        await connection.close()

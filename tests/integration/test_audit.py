@@ -1,0 +1,388 @@
+"""A planted drift of each class is found and named."""
+
+import json
+import sys
+from asyncio import create_subprocess_exec, create_task, subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.domain.course import Appointment, Course, CourseId, Kind
+from engine.inventory import codec
+from engine.privacy.references import BookingRef, References
+from engine.privacy.secrets import open_secrets
+from engine.recovery.acks import Ack, AckLogError, AckWriter, OpName, read_acks
+from engine.recovery.audit import Audit, Report
+from tests.deployment import LOCATIONS, Deployment, until
+from tests.integration.conftest import MakeDeployment
+from tests.world import person_key
+
+
+@pytest.fixture
+async def booked(deployment: Deployment) -> Deployment:
+    """Two people booked at location 1, one at location 2, one cancelled; all of it in Postgres."""
+    for person in (1, 2):
+        await deployment.booked(person, 1)
+    await deployment.booked(3, 2)
+    await deployment.cancelled(await deployment.booked(4, 2))
+    await deployment.persist()
+    return deployment
+
+
+def found(report: Report, **figures: int) -> list[str]:
+    """The words of a report that has exactly these figures."""
+    assert {name: count for name, count in report.figures.items() if count} == figures
+    return [line for words in report.first.values() for line in words]
+
+
+def course_key(deployment: Deployment, person: int, location: int) -> tuple[bytes, bytes]:
+    partition, key = deployment.keyspace.of_location(location), person_key(person)
+    return deployment.keyspace.prefix(partition) + b"course:" + key[:2], codec.COURSE.pack(key, 1, 1)
+
+
+def guard_key(deployment: Deployment, person: int) -> tuple[bytes, bytes]:
+    key = person_key(person)
+    prefix = deployment.keyspace.prefix(deployment.keyspace.of_person(key))
+    return prefix + b"guard:" + key[:2], codec.PERSON_KIND.pack(key, 1)
+
+
+def short(person: int) -> str:
+    return person_key(person).hex()[:8]
+
+
+async def set_course(deployment: Deployment, person: int, location: int, *seats: Appointment) -> None:
+    """Write a course record that no script has written."""
+    packed = b"".join(codec.APPOINTMENT.pack(a.dose, a.session, a.slot, a.seat) for a in seats)
+    record = codec.COURSE_RECORD.pack(b"b", bytes(16), len(seats)) + packed
+    await deployment.client.hset(*course_key(deployment, person, location), record)
+
+
+async def test_nothing_differs(booked: Deployment) -> None:
+    report = await booked.audit()
+    assert found(report) == []
+    assert (report.sessions, report.courses, report.readings) == (2 * LOCATIONS, 4, 1)
+
+
+# Seats ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_sold_seat_is_free_again(booked: Deployment) -> None:
+    session = booked.sessions(1)[0]
+    await booked.client.setrange(booked.stock_key(session), 2, b"\x06")
+    (words,) = found(await booked.audit(), drift=1)
+    assert words == f"seat 1 of session {session}, slot 0 is free in Redis, but sold or not on sale"
+
+
+async def test_a_free_seat_is_taken(booked: Deployment) -> None:
+    session = booked.sessions(2)[1]
+    await booked.client.setrange(booked.stock_key(session), 3, b"\x05")
+    (words,) = found(await booked.audit(), drift=1)
+    assert words == f"seat 1 of session {session}, slot 1 is taken in Redis, but on sale and sold to nobody"
+
+
+async def test_a_stock_is_missing_torn_or_a_stranger(booked: Deployment) -> None:
+    first, second = booked.sessions(3)
+    await booked.client.delete(booked.stock_key(first))
+    await booked.client.append(booked.stock_key(second), b"\x07")
+    await booked.client.set(b"{p00}:session:77777", b"o\x01\x07")
+    assert found(await booked.audit(), drift=3) == [
+        f"session {first} has no stock in Redis",
+        f"the stock of session {second} has another shape",
+        "Redis has {p00}:session:77777, Postgres has no such session",
+    ]
+
+
+async def test_a_seat_is_sold_twice_in_redis(booked: Deployment) -> None:
+    first, second = booked.sessions(1)
+    await booked.register(9)
+    await set_course(booked, 9, 1, Appointment(1, first, 0, 0), Appointment(2, second, 1, 1))
+    report = await booked.audit()
+    assert report.figures["oversold"] == 1
+    assert report.figures["drift"] > 0
+    (words,) = report.first["oversold"]
+    assert words.startswith(f"seat 0 of session {first}, slot 0 is sold to course 1 of person {short(1)}")
+    assert short(9) in words
+
+
+async def test_a_seat_is_sold_twice_in_postgres(booked: Deployment) -> None:
+    await booked.pool.execute("drop index appointment_one_live")
+    await booked.pool.execute(
+        "update appointment set seat = 0 where live and session = $1", booked.sessions(1)[1]
+    )
+    report = await booked.audit()
+    assert (report.figures["oversold"], report.figures["drift"]) == (1, 1)
+
+
+async def test_a_seat_is_sold_that_was_not_on_sale(booked: Deployment) -> None:
+    session = booked.sessions(1)[0]
+    await booked.pool.execute(r"update session set seats = '\x0607' where id = $1", session)
+    (words,) = found(await booked.audit(), oversold=1)
+    assert words.startswith(f"seat 0 of session {session}, slot 0 is sold to course 1 of person {short(1)}")
+
+
+# Courses and guards -----------------------------------------------------------------------------------------
+
+
+async def test_a_course_record_is_gone(booked: Deployment) -> None:
+    await booked.client.hdel(*course_key(booked, 1, 1))
+    words = found(await booked.audit(), drift=4)
+    assert f"course 1 of person {short(1)} (primary) is booked in Postgres, Redis does not have it" in words
+    assert any("the guard of person" in line for line in words)
+    assert sum("sold to nobody" in line for line in words) == 2
+
+
+async def test_a_course_is_gone_from_postgres(booked: Deployment) -> None:
+    await booked.pool.execute("delete from course where person_key = $1", person_key(1).hex())
+    words = found(await booked.audit(), drift=1)
+    assert words == [f"course 1 of person {short(1)} (primary): booked in Redis, missing in Postgres"]
+
+
+async def test_an_appointment_is_gone_from_postgres(booked: Deployment) -> None:
+    await booked.pool.execute(
+        "delete from appointment where person_key = $1 and dose = 2", person_key(1).hex()
+    )
+    words = found(await booked.audit(), half_booked=1, drift=1)
+    first = booked.sessions(1)[0]
+    assert words[-1].endswith(f"has dose 1 at {first}/0/0 in Postgres") or words[0].endswith("in Postgres")
+
+
+async def test_half_a_course_in_redis(booked: Deployment) -> None:
+    first, _ = booked.sessions(1)
+    await set_course(booked, 1, 1, Appointment(1, first, 0, 0))
+    report = await booked.audit()
+    assert report.figures["half_booked"] == 1
+    assert report.first["half_booked"] == [
+        f"course 1 of person {short(1)} (primary) has dose 1 at {first}/0/0 in Redis"
+    ]
+
+
+async def test_a_cancelled_course_is_live_in_postgres(booked: Deployment) -> None:
+    await booked.pool.execute("update course set state = 'b', cancelled_at = null where state = 'x'")
+    report = await booked.audit()
+    assert report.figures["drift"] == 1
+    assert report.first["drift"] == [
+        f"course 1 of person {short(4)} (primary): cancelled in Redis, booked in Postgres"
+    ]
+
+
+async def test_a_person_has_two_live_courses(booked: Deployment) -> None:
+    first, second = booked.sessions(5)
+    key, field = course_key(booked, 1, 5)
+    packed = codec.APPOINTMENT.pack(1, first, 0, 0) + codec.APPOINTMENT.pack(2, second, 0, 0)
+    record = codec.COURSE_RECORD.pack(b"b", bytes(16), 2) + packed
+    await booked.client.hset(key, field[:17] + codec.GENERATION.pack(2), record)
+    report = await booked.audit()
+    assert report.figures["double_booked"] == 1
+    assert report.first["double_booked"] == [f"person {short(1)} (primary) has 2 live courses in Redis: 1, 2"]
+
+
+async def test_a_person_has_two_live_courses_in_postgres(booked: Deployment) -> None:
+    await booked.pool.execute("drop index course_one_live")
+    await booked.pool.execute(
+        "insert into course select person_key, kind, 2, location, state, booked_at, null, op from course"
+        " where person_key = $1",
+        person_key(1).hex(),
+    )
+    assert (await booked.audit()).figures["double_booked"] == 1
+
+
+async def test_a_guard_is_gone(booked: Deployment) -> None:
+    await booked.client.hdel(*guard_key(booked, 1))
+    (words,) = found(await booked.audit(), drift=1)
+    assert words == f"course 1 of person {short(1)} (primary) is live, and has no guard"
+
+
+async def test_a_guard_is_free_while_its_course_is_live(booked: Deployment) -> None:
+    key, field = guard_key(booked, 1)
+    record = await booked.client.hget(key, field)
+    await booked.client.hset(key, field, b"f" + record[1:])
+    (words,) = found(await booked.audit(), drift=1)
+    assert words.endswith("is live, its guard is free at generation 1")
+
+
+async def test_a_claim_without_an_outcome(booked: Deployment) -> None:
+    record = codec.GUARD_RECORD.pack(b"c", 3, 1, bytes(16))
+    await booked.client.hset(*guard_key(booked, 55), record)
+    (words,) = found(await booked.audit(), in_doubt=1)
+    assert words == f"person {short(55)} (primary) has claimed generation 3, without an outcome"
+
+
+# Outboxes ---------------------------------------------------------------------------------------------------
+
+
+async def test_an_event_is_missing(booked: Deployment) -> None:
+    await booked.client.xdel(booked.keyspace.outbox(0), "1-1")
+    (words,) = found(await booked.audit(), drift=1)
+    assert words == "partition 0: the outbox goes on with 1-2 where 1-1 must come: events are missing"
+
+
+async def test_an_event_never_reached_postgres(booked: Deployment) -> None:
+    await booked.booked(9, 3)
+    report = await booked.audit()
+    assert "partition 0 ends at event 5, Postgres has got as far as 4" in report.first["drift"]
+
+
+async def test_postgres_is_ahead_of_redis(booked: Deployment) -> None:
+    await booked.pool.execute("update partition set watermark = 9")
+    assert "partition 0 ends at event 4 in Redis, Postgres has 9" in found(await booked.audit(), drift=1)
+
+
+async def test_an_event_in_quarantine(booked: Deployment) -> None:
+    await booked.add(0, b"nonsense")
+    await booked.persist()
+    assert found(await booked.audit(), quarantined=1) == ["event 5 of partition 0 broke a proof: unreadable"]
+
+
+# Acknowledgements -------------------------------------------------------------------------------------------
+
+
+def log(path: Path, *acks: Ack) -> Path:
+    with AckWriter(path) as writer:
+        for ack in acks:
+            writer.by_course(ack)
+    return path
+
+
+def ack_of(course: Course, op: OpName = "book", *appointments: Appointment) -> Ack:
+    return Ack(op, course.id, course.location, appointments or course.appointments, 1)
+
+
+@pytest.fixture
+async def course(booked: Deployment) -> Course:
+    """A course of person 7 and its acknowledgement's source."""
+    course = await booked.booked(7, 4)
+    await booked.persist()
+    return course
+
+
+async def test_what_was_acknowledged_is_there(booked: Deployment, course: Course, tmp_path: Path) -> None:
+    assert (await booked.audit(log(tmp_path / "acks", ack_of(course)))).is_clean
+    await booked.cancelled(course)
+    await booked.persist()
+    assert (await booked.audit(log(tmp_path / "acks", ack_of(course, "cancel")))).is_clean
+
+
+async def test_an_acknowledged_course_is_nowhere(booked: Deployment, tmp_path: Path) -> None:
+    ack = Ack("book", CourseId(person_key(77), Kind.PRIMARY, 1), 1, (Appointment(1, 1, 0, 0),), 1)
+    (words,) = found(await booked.audit(log(tmp_path / "acks", ack)), lost=1)
+    assert (
+        words
+        == f"course 1 of person {short(77)} (primary) was acknowledged as booked, and is missing in Redis"
+    )
+
+
+async def test_an_acknowledged_course_has_other_seats(
+    booked: Deployment, course: Course, tmp_path: Path
+) -> None:
+    other = (Appointment(1, course.appointments[0].session, 1, 1), course.appointments[1])
+    (words,) = found(await booked.audit(log(tmp_path / "acks", ack_of(course, "book", *other))), lost=1)
+    assert "has other seats than were acknowledged" in words
+
+
+async def test_a_cancellation_that_nobody_was_told_of(
+    booked: Deployment, course: Course, tmp_path: Path
+) -> None:
+    await booked.cancelled(course)
+    await booked.persist()
+    (words,) = found(await booked.audit(log(tmp_path / "acks", ack_of(course))), lost=1)
+    assert "nobody was told of its cancellation" in words
+
+
+async def test_an_acknowledged_cancellation_is_still_live(
+    booked: Deployment, course: Course, tmp_path: Path
+) -> None:
+    path = log(tmp_path / "acks", ack_of(course), ack_of(course, "cancel"))
+    (words,) = found(await booked.audit(path), lost=1)
+    assert "was acknowledged as cancelled, and is booked" in words
+
+
+async def test_an_acknowledged_course_is_gone_from_postgres_only(
+    booked: Deployment, course: Course, tmp_path: Path
+) -> None:
+    await booked.pool.execute("delete from course where person_key = $1", person_key(7).hex())
+    words = found(await booked.audit(log(tmp_path / "acks", ack_of(course))), lost=1, drift=1)
+    assert any("is missing in Postgres" in line for line in words)
+
+
+async def test_a_log_of_references(course: Course, tmp_path: Path) -> None:
+    references = References(bytes(32))
+    reference = references.of_booking(BookingRef(course.id.person, 1, course.id.generation, course.location))
+    with AckWriter(tmp_path / "acks") as writer:
+        writer.by_reference("book", reference, course.appointments, 5)
+    (ack,) = read_acks([tmp_path / "acks"], references.booking)
+    assert ack == Ack("book", course.id, course.location, course.appointments, 5)
+    with pytest.raises(AckLogError, match="acks:1: the reference was not made by this deployment"):
+        list(read_acks([tmp_path / "acks"], References(bytes(31) + b"1").booking))
+
+
+def test_a_line_cut_by_a_crash_is_ignored_a_broken_one_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "acks"
+    path.write_bytes(b'{"op": "cancel", "booking": "x')
+    assert list(read_acks([path], lambda text: None)) == []
+    path.write_bytes(b'{"op": "cancel"\n')
+    with pytest.raises(AckLogError, match="acks:1"):
+        list(read_acks([path], lambda text: None))
+
+
+# A moving system, and the command ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("partitions", [1, 4])
+async def test_a_system_that_moves_is_clean(make_deployment: MakeDeployment, partitions: int) -> None:
+    """People book and cancel all the time; what differs in passing is not counted."""
+    deployment = await make_deployment(partitions)
+    persister = deployment.persister()
+    working = create_task(persister.run())
+    moving = create_task(_move(deployment))
+    await until(deployment.is_persisted, working, moving)
+    reports = [await deployment.audit() for _ in range(3)]
+    moving.cancel()
+    persister.stop()
+    await working
+    assert all(report.is_clean for report in reports), [report.first for report in reports]
+
+
+async def _move(deployment: Deployment) -> None:
+    person = 0
+    while True:
+        person += 1
+        course = await deployment.booked(person, person % LOCATIONS + 1)
+        await deployment.cancelled(course)
+
+
+async def test_the_command(booked: Deployment, course: Course, tmp_path: Path) -> None:
+    secrets = open_secrets(tmp_path / "secrets")
+    references = References(secrets.reference_key)
+    reference = references.of_booking(BookingRef(course.id.person, 1, course.id.generation, course.location))
+    with AckWriter(tmp_path / "acks") as writer:
+        writer.by_reference("book", reference, course.appointments, 5)
+    status, report = await _command(booked, tmp_path)
+    assert status == 0
+    assert report["acknowledged"] == 1
+    await booked.client.hdel(*guard_key(booked, 7))
+    status, report = await _command(booked, tmp_path)
+    assert status == 1
+    assert report["figures"]["drift"] == 1
+
+
+async def _command(deployment: Deployment, folder: Path) -> tuple[int, dict[str, Any]]:
+    process = await create_subprocess_exec(
+        *(sys.executable, "-m", "engine.cli", "audit", "--acks", str(folder / "acks")),
+        *("--json", str(folder / "report"), "--redis-url", deployment.redis_url),
+        *("--database-url", deployment.database_url),
+        env={"DOSEBOOK_SECRETS_DIR": str(folder / "secrets")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    status = await process.wait()
+    report: dict[str, Any] = json.loads((folder / "report").read_text())
+    return status, report
+
+
+async def test_it_waits_no_longer_than_postgres_comes_nearer(booked: Deployment) -> None:
+    await booked.booked(9, 3)
+    async with booked.pool.acquire() as connection:
+        said: list[str] = []
+        await Audit((connection, booked.client, booked.keyspace), say=said.append).run()
+    assert "Postgres does not come nearer: compared as it is" in said

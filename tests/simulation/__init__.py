@@ -1,0 +1,1 @@
+"""The protocol under a seeded scheduler that crashes, delays, duplicates and reorders at every step."""
