@@ -43,7 +43,7 @@ def create_app(settings: Settings, more: Sequence[Routes] = ()) -> ASGIApp:
         lifespan=[lifespan],
         exception_handlers={Exception: on_exception},
         request_max_body_size=limits.BODY_BYTES_MAX,
-        openapi_config=OpenAPIConfig("dosebook", "1", path="/docs", render_plugins=[JsonRenderPlugin()]),
+        openapi_config=OpenAPIConfig("dosebook", "1", path="/schema", render_plugins=[JsonRenderPlugin()]),
         logging_config=None,
     )
     return Measured(app, site.metrics)

@@ -21,10 +21,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="dosebook bench")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    result = {"machine": _machine(), "routes": http.run(), "scripts": scripts.measure()}
+    routes, script = http.run(), scripts.measure()
+    result = {"machine": _machine(), "routes": routes, "scripts": script}
     if args.json:
         args.json.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
-    _say(result["routes"], result["scripts"])
+    _say(routes, script)
     return 0
 
 
@@ -49,8 +50,8 @@ def _say(routes: list[http.RouteRatio], script: scripts.ScriptRatio) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"script: a booking takes {script.booking_us} µs of Redis in batches of {script.batch}, an empty call "
-        f"{script.empty_us} µs: {script.ratio:.3f}"
+        f"script: a booking takes {script.booking_us} µs of Redis in batches of {script.batch}, "
+        f"an empty call {script.empty_us} µs: {script.ratio:.3f}"
     )
 
 

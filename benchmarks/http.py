@@ -1,11 +1,10 @@
 """The booking route against the no-op route of the same app, in one run.
 
-Redis with ``appendfsync always``, Postgres and the persister run beside one API process; the load comes from this
-process over loopback. Rounds of both routes alternate; every booking is another registered person's, spread over
-100 locations, and every answer must be 201. ``cpu_us`` is the API process' own, per request.
+Redis with ``appendfsync always``, Postgres and the persister run beside one API process; the load comes from
+this process over loopback. Rounds of both routes alternate; every booking is another registered person's,
+spread over 100 locations, and every answer must be 201. ``cpu_us`` is the API process' own, per request.
 """
 
-import asyncio
 import os
 import statistics
 import uuid
@@ -36,6 +35,7 @@ from engine.storage.pool import connect_pool
 CLIENTS = (64, 256)
 ROUNDS, REQUESTS = 5, 6_000
 LOCATIONS, SLOTS, LINES = 100, 100, 10
+PARIS = "Europe/Paris"
 BOOKING_PATH = "/v1/bookings"
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -99,7 +99,7 @@ async def _open(settings: Settings) -> list[tuple[int, int]]:
 
 def _locations() -> list[Location]:
     return [
-        Location(n, str(n), f"Location {n}", "", "75011", "Paris", "75", "11", 48.8, 2.3 + n / 1000, "Europe/Paris")
+        Location(n, str(n), f"Location {n}", "", "75011", "Paris", "75", "11", 48.8, 2.3 + n / 1000, PARIS)
         for n in range(1, LOCATIONS + 1)
     ]
 
@@ -192,5 +192,3 @@ def run() -> list[RouteRatio]:
     import uvloop
 
     return uvloop.run(measure())
-
-

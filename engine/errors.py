@@ -10,7 +10,7 @@ class OutcomeUnknown(EngineFault):
 
 
 class PartitionClosed(EngineFault):
-    """The partition's epoch is another than the caller's: emptied, rebuilt or not founded. Nothing was done."""
+    """The partition's epoch is another than the caller's: emptied, rebuilt, not founded. Nothing was done."""
 
 
 class QueueFull(EngineFault):
@@ -26,7 +26,7 @@ class PersisterReplaced(EngineFault):
 
 
 class OutboxGap(EngineFault):
-    """The outbox does not continue where Postgres ends: events are missing, or Redis is older than Postgres."""
+    """The outbox does not continue where Postgres ends: events are missing, or Redis is older."""
 
 
 class PartitionLost(EngineFault):
@@ -38,4 +38,4 @@ class DeploymentMismatch(EngineFault):
 
 
 class StorageAway(EngineFault):
-    """Postgres does not answer. What was asked may have been written: asking again with the same key is right."""
+    """Postgres does not answer; what was asked may have been written. Ask again with the same key."""

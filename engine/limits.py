@@ -39,6 +39,10 @@ FOLLOW_EVENTS_MAX = 500
 LOAD_KEYS_MAX = 500
 # Connections of one process to Postgres; what comes beyond waits for one.
 POSTGRES_CONNECTIONS_MAX = 8
+# Registrations of one statement, statements under way, and people who wait for one. Beyond it QueueFull: 503.
+REGISTER_ROWS_MAX = 500
+REGISTER_STATEMENTS_MAX = 2
+REGISTER_QUEUE_MAX = 20_000
 # How long a process waits for a connection to Postgres, and for one statement.
 POSTGRES_CONNECT_S_MAX = 5.0
 STATEMENT_S_MAX = 60.0

@@ -16,7 +16,7 @@ class SettingError(Exception):
 class Settings(msgspec.Struct, frozen=True):
     """Where the stores are, how many partitions there are, and where the deployment's own files lie.
 
-    ``secrets_dir`` holds the pepper of the person keys and the key of the signed references, made at first use.
+    ``secrets_dir`` holds the pepper of person keys and the key of signed references, made at first use.
     """
 
     redis_url: str

@@ -28,7 +28,7 @@ from engine.domain.course import Wish
 from engine.redis.batch import Batcher
 from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
-from engine.servers.ports import listen
+from engine.servers.ports import Listener, listen
 from engine.settings import Settings
 from engine.storage.pool import connect_pool
 from tests.servers.processes import wait_until
@@ -131,13 +131,25 @@ def open_service(settings: Settings, folder: Path, *, persister: bool = True) ->
     """The campaign, the API and the persister; stopped with SIGTERM when left."""
     campaign = asyncio.run(open_campaign(settings))
     listener = listen(0)
+    with (
+        serving(settings, folder, listener, persister=persister) as processes,
+        httpx.Client(base_url=listener.url, timeout=15) as http,
+    ):
+        yield Service(listener.url, http, settings, campaign, processes)
+
+
+@contextmanager
+def serving(
+    settings: Settings, folder: Path, listener: Listener, *, persister: bool = True
+) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """API and persister on prepared stores, ready; stopped with SIGTERM when left."""
     processes = {"api": start_api(settings, folder, listener.fd)}
     if persister:
         processes["persister"] = start_module(settings, folder, "engine.cli", "persister")
     try:
         with httpx.Client(base_url=listener.url, timeout=15) as http:
             wait_until(lambda: _is_ready(http), "the API is ready", 20)
-            yield Service(listener.url, http, settings, campaign, processes)
+        yield processes
     finally:
         for process in processes.values():
             process.terminate()

@@ -114,7 +114,7 @@ class Deployment:
     async def register(self, person: int) -> None:
         """Register a person, by a small number."""
         op = Op(secrets.token_bytes(8), bytes(8))
-        await persons.register(self.pool, op, person_key(person), b"sealed")
+        await persons.register(self.pool, [persons.NewRow(op, person_key(person), b"sealed")])
 
     async def book(self, person: int, number: int, slots: tuple[int, int] = (0, 0)) -> BookOutcome:
         """Register and book."""

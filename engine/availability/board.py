@@ -57,8 +57,10 @@ class Board:
         stock = self._stocks.get(session)
         if stock is None:
             return
+        had_seats = stock.free > 0
         stock.width, stock.mask, stock.free = width, bytearray(mask), seats.count_free(mask)
-        self.versions[stock.location] += 1
+        if had_seats != (stock.free > 0):
+            self.versions[stock.location] += 1
 
     def apply(self, event_type: bytes, appointments: Iterable[Appointment]) -> None:
         """Follow one event: booked seats are taken, cancelled ones are free again."""

@@ -120,6 +120,8 @@ class Search:
             if location == without:
                 continue
             offers = self._offers(location, dates[self._zones[location]])
+            if not offers:
+                continue
             for vaccine, pairs in self._samples(offers, query.vaccine, now, chance):
                 found.append(Place(location, distance_km, vaccine, pairs))
                 if len(found) >= query.limit:

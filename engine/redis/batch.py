@@ -50,7 +50,7 @@ class Clocks:
         return None if heard is None else heard[0]
 
     def not_after(self, partition: int) -> int:
-        """Deadline in ms for an operation that is sent now. Before the first answer: this host's own clock."""
+        """Deadline in ms for an operation that is sent now. Before any answer: this host's own clock."""
         heard = self._heard.get(partition)
         if heard is None:
             return int(time.time() * 1000) + limits.OPERATION_MS_MAX

@@ -1,81 +1,26 @@
 """`dosebook run` as a person calls it: a small surge, the audit, the same data again, a sudden stop."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.acceptance.runs import descendants, folder, running, surge
+
 CITIZENS = 400
 AUDITED = {"oversold", "double_booked", "half_booked", "lost", "in_doubt", "quarantined", "drift"}
-
-
-@contextmanager
-def running(*options: str) -> Iterator["subprocess.Popen[str]"]:
-    """`dosebook run` with these options; killed at the end if it is still there."""
-    # Descendants are recognised by this variable, wherever they were moved to.
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DOSEBOOK_TEST_RUN": str(os.getpid())}
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", "engine.cli", "run", "--port", "0", *options],
-        env=environment,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
-
-def surge(data_dir: Path, result: Path) -> dict[str, Any]:
-    """One whole run; its result, after it has said that all is well."""
-    options = ["--exit", "--citizens", str(CITIZENS), "--data-dir", str(data_dir), "--json", str(result)]
-    with running(*options) as process:
-        output, _ = process.communicate(timeout=90)
-        assert process.returncode == 0, output
-    found: dict[str, Any] = json.loads(result.read_bytes())
-    return found
-
-
-def descendants() -> set[str]:
-    """Processes that carry the variable of `running`."""
-    mark = f"DOSEBOOK_TEST_RUN={os.getpid()}".encode()
-    found = set()
-    for environ in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if mark in environ.read_bytes().split(b"\0"):
-                found.add((environ.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            continue
-    return found
-
-
-@contextmanager
-def folder() -> Iterator[Path]:
-    """A folder that the account of Postgres can pass through, so that sockets lie in it and go with it."""
-    with TemporaryDirectory(prefix="dosebook-test-") as name:
-        Path(name).chmod(0o711)
-        yield Path(name)
 
 
 @pytest.fixture(scope="module")
 def kept() -> Iterator[tuple[dict[str, Any], dict[str, Any], Path]]:
     """The results of two runs on one data directory, and the directory."""
     with folder() as place:
-        first = surge(place / "data", place / "first.json")
-        yield first, surge(place / "data", place / "second.json"), place / "data"
+        first = surge(CITIZENS, place / "data", place / "first.json")
+        yield first, surge(CITIZENS, place / "data", place / "second.json"), place / "data"
 
 
 def test_everyone_is_answered_and_the_audit_finds_nothing(
@@ -129,4 +74,4 @@ def test_a_stop_at_any_moment_leaves_no_process(seconds: float) -> None:
     # Before there is anything to stop in order, the signal just ends it.
     assert process.returncode in {128 + signal.SIGTERM, -signal.SIGTERM}, output
     assert "Traceback" not in output
-    assert descendants() == set()
+    assert descendants() == {}

@@ -101,7 +101,9 @@ def test_steps_of_an_earlier_generation_leave_a_claimed_guard_alone(world: World
     world.step(partition, codec.unclaim(COURSE, buried=True))
     abandoned_claim(world)
     second = world.guard(PERSON)
-    answers = world.step(partition, codec.settle(COURSE), codec.free(COURSE), codec.unclaim(COURSE, buried=True))
+    answers = world.step(
+        partition, codec.settle(COURSE), codec.free(COURSE), codec.unclaim(COURSE, buried=True)
+    )
     assert answers == [b"-"] * 3
     assert world.guard(PERSON) == second
 
@@ -128,7 +130,7 @@ def test_nothing_is_booked_over_a_tombstone(world: World) -> None:
 
 
 def test_a_refused_twin_does_not_free_the_claim_of_the_other(world: World) -> None:
-    """Found by the simulation: two takes of one op, one refused, one granted a seat that came free meanwhile."""
+    """Found by the simulation: of two takes of one op one is refused, one gets a seat that came free."""
     request = world.request(PERSON, FAR_LOCATION, key="a")
     guard_at, seats_at = world.keyspace.of_person(request.person), world.keyspace.of_location(FAR_LOCATION)
     claim = codec.claim(request.person, request.kind, request.op, FAR_LOCATION, FAR_MS)

@@ -1,20 +1,25 @@
 -- name: register
--- $1 op key, $2 op digest, $3 person key, $4 sealed. Answers the digest and person of this op's registration,
--- whether made now or before, and whether it was made now. No row: a rival with the same op has not committed
--- yet when the statement began; ask once more.
-with registered as (
-    insert into registration (op_key, op_digest, person_key) values ($1, $2, $3)
+-- $1 op keys, all different, $2 op digests, $3 person keys, $4 sealed. Answers the op keys that were registered
+-- now. Both inserts go in the order of their keys, so that two batches wait for each other and never deadlock.
+with asked as (
+    select * from unnest($1::bytea[], $2::bytea[], $3::uuid[], $4::bytea[])
+        as asked (op_key, op_digest, person_key, sealed)
+), registered as (
+    insert into registration (op_key, op_digest, person_key)
+    select op_key, op_digest, person_key from asked order by op_key
     on conflict (op_key) do nothing
-    returning op_digest, person_key
+    returning op_key
 ), written as (
     insert into person (person_key, sealed)
-    select person_key, $4::bytea from registered
+    select distinct on (person_key) person_key, sealed
+    from asked join registered using (op_key) order by person_key
     on conflict (person_key) do nothing
 )
-select op_digest, person_key, true as now from registered
-union all
-select op_digest, person_key, false as now from registration
-where op_key = $1 and not exists (select from registered)
+select op_key from registered
+
+-- name: registrations
+-- A statement of its own: it sees what a rival committed while `register` waited for it.
+select op_key, op_digest, person_key from registration where op_key = any($1::bytea[])
 
 -- name: sealed
 select sealed from person where person_key = $1
