@@ -3,33 +3,43 @@
 ``python -m benchmarks.app --fd N`` serves it as ``api.serve`` serves the API.
 """
 
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 
 from api import serve
 from api.app import create_app
-from api.messages import BookingIn, BookingOut
+from api.messages import AppointmentOut, BookingIn, BookingOut, LocationOut
+from api.problems import problem
 from api.replies import Reply, reply
-from api.requests import StrictJson
+from api.requests import StrictJson, idempotency_key
 from api.site import Site
-from engine.domain.course import Appointment, Course, CourseId, Kind
 
 NOOP_PATH = "/benchmark/noop"
+# As long as the real ones.
+REFERENCE = "bkg_" + "0" * 66
+HEADERS = [(b"location", b"/v1/bookings/" + REFERENCE.encode())]
+LOCATION = LocationOut(1, "Location 1", "", "75011", "Paris")
+NOON = datetime(2021, 7, 12, 12, tzinfo=ZoneInfo("Europe/Paris"))
 
 
 def routes(site: Site) -> list[HTTPRouteHandler]:
-    """The no-op: decode the body, encode an answer of the same shape; no checks, no engine, no Redis."""
+    """The no-op: what every write passes at the door, an answer of the same shape, no engine behind."""
 
     @post(NOOP_PATH, dto=StrictJson[BookingIn])
     async def noop(data: BookingIn, request: Request[Any, Any, Any]) -> Reply[BookingOut]:
         """Answer at once."""
-        wishes = ((1, data.dose1), (2, data.dose2))
-        appointments = tuple(Appointment(dose, wish.session, wish.slot, 0) for dose, wish in wishes)
-        location = site.engine.catalogue.sessions[data.dose1.session].location
-        course = Course(CourseId(bytes(16), Kind.PRIMARY, 1), location, "booked", appointments)
-        return reply(201, site.answers.booking(course, "booked"))
+        idempotency_key(request)
+        if site.engine.references.person(data.person) is None:
+            return problem("unknown-person")
+        appointments = [
+            AppointmentOut(1, data.dose1.session, data.dose1.slot, 0, NOON),
+            AppointmentOut(2, data.dose2.session, data.dose2.slot, 0, NOON),
+        ]
+        return reply(201, BookingOut(REFERENCE, "booked", "pfizer", LOCATION, appointments), HEADERS)
 
     return [noop]
 

@@ -87,7 +87,7 @@ AUDIT_WAIT_S_MAX = 60.0
 AUDIT_PASSES_MAX = 6
 # The follower's pauses in s: between reads, a read's wait for events, before asking a lost Redis again,
 # between checks that the outbox is still the one that was followed.
-FOLLOW_PAUSE_S = 0.02
+FOLLOW_PAUSE_S = 0.05
 FOLLOW_BLOCK_S = 0.4
 FOLLOW_RETRY_S = 0.5
 FOLLOW_CHECK_S = 5.0

@@ -116,9 +116,10 @@ class World:
         """Every course record of every partition."""
         found = {}
         for partition in range(self.keyspace.partitions):
-            for key in self.redis.scan_iter(self.keyspace.courses(partition), count=1000):
+            for key in self.redis.scan_iter(self.keyspace.people(partition), count=1000):
                 for field, record in self.redis.hgetall(key).items():
-                    found[codec.course_field(field)] = codec.course(record)
+                    if not codec.is_guard(field):
+                        found[codec.course_field(field)] = codec.course(record)
         return found
 
     def guard(self, person: int) -> codec.Guard | None:

@@ -187,14 +187,19 @@ def event(packed: bytes) -> Event:
     return Event(kind_of_event, at_ms, course_id, op, appointments(packed[EVENT.size :]))
 
 
+def is_guard(field: bytes) -> bool:
+    """Whether a field of a person's bucket is a guard's; the others are courses'."""
+    return len(field) == PERSON_KIND.size
+
+
 def guard_field(field: bytes) -> tuple[bytes, int]:
-    """``(person, kind)`` of a field in a bucket of guards."""
+    """``(person, kind)`` of a guard's field."""
     person, kind = PERSON_KIND.unpack(field)
     return person, kind
 
 
 def course_field(field: bytes) -> CourseId:
-    """Course id of a field in a bucket of courses."""
+    """Course id of a course's field."""
     return CourseId(*COURSE.unpack(field))
 
 

@@ -163,17 +163,19 @@ class Reader:
         guards: dict[Key, Stored] = {}
         sessions: set[bytes] = set()
         async for keys in self._keys():
-            buckets: list[tuple[int, dict[Key, Stored]]] = []
+            partitions: list[int] = []
             pipeline = self._client.pipeline(transaction=False)
             for key in keys:
                 what = key[6:].partition(b":")[0]
                 if what == b"session":
                     sessions.add(key)
-                elif what in (b"course", b"guard"):
+                elif what == b"person":
                     pipeline.hgetall(key)
-                    buckets.append((int(key[2:4]), courses if what == b"course" else guards))
-            for (partition, into), bucket in zip(buckets, await pipeline.execute(), strict=True):
-                into.update((field, Stored(partition, record)) for field, record in bucket.items())
+                    partitions.append(int(key[2:4]))
+            for partition, bucket in zip(partitions, await pipeline.execute(), strict=True):
+                for field, record in bucket.items():
+                    into = guards if codec.is_guard(field) else courses
+                    into[field] = Stored(partition, record)
         return courses, guards, sessions
 
     async def _keys(self) -> AsyncIterator[list[bytes]]:

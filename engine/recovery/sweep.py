@@ -57,7 +57,7 @@ class Sweep:
         claims: Claims = {}
         async for bucket in self._buckets():
             for field, record in bucket.items():
-                if record[:1] in codec.CLAIMED:
+                if codec.is_guard(field) and record[:1] in codec.CLAIMED:
                     claims[codec.guard_field(field)] = codec.live(record[: codec.LIVE.size])
         return claims
 
@@ -65,7 +65,7 @@ class Sweep:
         cursor = 0
         while True:
             cursor, keys = await self._client.scan(
-                cursor, match=self._keyspace.all_guards, count=limits.SWEEP_KEYS_MAX
+                cursor, match=self._keyspace.all_people, count=limits.SWEEP_KEYS_MAX
             )
             pipeline = self._client.pipeline(transaction=False)
             for key in keys:

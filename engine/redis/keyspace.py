@@ -28,18 +28,14 @@ class Keyspace(msgspec.Struct, frozen=True):
         """Stock of one session: state, width, seat mask."""
         return self.prefix(partition) + b"session:%d" % session
 
-    def guards(self, partition: int) -> bytes:
-        """Pattern of the buckets of guards, for SCAN."""
-        return self.prefix(partition) + b"guard:*"
-
-    def courses(self, partition: int) -> bytes:
-        """Pattern of the buckets of courses, for SCAN."""
-        return self.prefix(partition) + b"course:*"
+    def people(self, partition: int) -> bytes:
+        """Pattern of the buckets of guards and courses, for SCAN."""
+        return self.prefix(partition) + b"person:*"
 
     @property
-    def all_guards(self) -> bytes:
-        """Pattern of the buckets of guards of all partitions, for SCAN."""
-        return b"{p[0-9][0-9]}:guard:*"
+    def all_people(self) -> bytes:
+        """The same for every partition."""
+        return b"{p[0-9][0-9]}:person:*"
 
     def of_person(self, person: bytes) -> int:
         """Partition of a person's guards."""

@@ -38,13 +38,13 @@ def found(report: Report, **figures: int) -> list[str]:
 
 def course_key(deployment: Deployment, person: int, location: int) -> tuple[bytes, bytes]:
     partition, key = deployment.keyspace.of_location(location), person_key(person)
-    return deployment.keyspace.prefix(partition) + b"course:" + key[:2], codec.COURSE.pack(key, 1, 1)
+    return deployment.keyspace.prefix(partition) + b"person:" + key[:2], codec.COURSE.pack(key, 1, 1)
 
 
 def guard_key(deployment: Deployment, person: int) -> tuple[bytes, bytes]:
     key = person_key(person)
     prefix = deployment.keyspace.prefix(deployment.keyspace.of_person(key))
-    return prefix + b"guard:" + key[:2], codec.PERSON_KIND.pack(key, 1)
+    return prefix + b"person:" + key[:2], codec.PERSON_KIND.pack(key, 1)
 
 
 def short(person: int) -> str:

@@ -11,6 +11,7 @@ import pytest
 from engine import limits
 from engine.domain.course import Appointment, CourseId, Kind
 from engine.errors import PersisterReplaced
+from engine.inventory import codec
 from engine.outbox import commit, rounds
 from engine.servers.data_dir import DataDir
 from engine.servers.postgres import PostgresServer
@@ -136,8 +137,9 @@ async def _settled_by_a_new_start(deployment: Deployment) -> None:
 
 async def _guards(deployment: Deployment) -> list[bytes]:
     found: list[bytes] = []
-    async for key in deployment.client.scan_iter(deployment.keyspace.all_guards):
-        found += (await deployment.client.hgetall(key)).values()
+    async for key in deployment.client.scan_iter(deployment.keyspace.all_people):
+        bucket = await deployment.client.hgetall(key)
+        found += [record for field, record in bucket.items() if codec.is_guard(field)]
     return found
 
 

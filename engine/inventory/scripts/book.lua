@@ -32,18 +32,18 @@ end
 
 ops.b = function(partition, record)
   local person, kind, op, location, not_after, at = unpack('<c16Bc16I4I8', record, 2)
-  local guard_key, guard_field = guard_at(partition, person, kind)
-  local guard = call('HGET', guard_key, guard_field)
+  local bucket, guard_field = guard_at(partition, person, kind)
+  local guard = call('HGET', bucket, guard_field)
   local generation, answer = claimable(guard, op)
   if not generation then return not_claimable(partition, person, kind, answer) end
   if partition.now > not_after then return 'D' end
-  local key, field = course_at(partition, person, kind, generation)
-  if call('HEXISTS', key, field) == 1 then return 'T' end
+  local _, field = course_at(partition, person, kind, generation)
+  if call('HEXISTS', bucket, field) == 1 then return 'T' end
   local appointments, writes = choose(partition, record, at)
   if not appointments then return writes end
   emit(partition, 'b', person, kind, generation, op, appointments)
-  call('HSET', guard_key, guard_field, guard_record('b', generation, location, op, guard))
-  call('HSET', key, field, course_record('b', op, #writes, appointments))
+  call('HSET', bucket, guard_field, guard_record('b', generation, location, op, guard),
+    field, course_record('b', op, #writes, appointments))
   write_bytes(writes)
   return 'B' .. pack('<I4', generation) .. seats_of(appointments)
 end

@@ -34,14 +34,14 @@ ops.x = function(partition, record)
     return 'X' .. appointments
   end
   local writes = releases(partition, appointments)
-  local guard_key, guard_field = guard_at(partition, person, kind)
-  local guard = guard_here == 1 and call('HGET', guard_key, guard_field)
+  local _, guard_field = guard_at(partition, person, kind)
+  local guard = guard_here == 1 and call('HGET', key, guard_field)
   emit(partition, 'x', person, kind, generation, op, appointments)
   call('HSET', key, field, course_record('x', booked_by, #appointments / 9, appointments) .. op)
   write_bytes(writes)
   if guard then
     local guard_state, current = unpack('<c1I4', guard)
-    if current == generation and guard_state ~= 'f' then call('HSET', guard_key, guard_field, freed(guard)) end
+    if current == generation and guard_state ~= 'f' then call('HSET', key, guard_field, freed(guard)) end
   end
   return 'X' .. appointments
 end

@@ -6,8 +6,8 @@
 --   {p07}:outbox          stream of events, ids epoch-sequence without gaps, one field `e`
 --   {p07}:meta            hash: epoch, clock (ms, never goes back)
 --   {p07}:session:<id>    string: state, width, then the seat mask (bit 1 = free)
---   {p07}:guard:<xx>      hash bucket by two bytes of the person key; field person, kind
---   {p07}:course:<xx>     hash bucket by two bytes of the person key; field person, kind, generation
+--   {p07}:person:<xx>     hash bucket by two bytes of the person key. A guard's field is person, kind (17 bytes),
+--                         a course's is person, kind, generation (21 bytes)
 --
 -- format appointment <BI4I2I2       dose session slot seat
 -- format wish        <BI4I2         dose session slot
@@ -36,8 +36,12 @@ local ops = {}
 
 -- Guards: at most one live course per person and kind ----------------------------------------------------
 
+local function bucket_of(partition, person)
+  return partition.prefix .. 'person:' .. sub(person, 1, 2)
+end
+
 local function guard_at(partition, person, kind)
-  return partition.prefix .. 'guard:' .. sub(person, 1, 2), person .. char(kind)
+  return bucket_of(partition, person), person .. char(kind)
 end
 
 -- What a guard knows of an op: 'same', generation, location of its course; 'conflict' when the key was used
@@ -67,7 +71,7 @@ end
 -- Courses -------------------------------------------------------------------------------------------------
 
 local function course_at(partition, person, kind, generation)
-  return partition.prefix .. 'course:' .. sub(person, 1, 2), person .. pack('<BI4', kind, generation)
+  return bucket_of(partition, person), person .. pack('<BI4', kind, generation)
 end
 
 local function course_record(state, op, count, appointments)
