@@ -10,6 +10,7 @@ import msgspec
 
 from engine.booking.book import Request
 from engine.domain.course import Appointment, CourseId
+from engine.inventory import codec
 from tests.world import Location
 
 MEMORIES_MAX = 4
@@ -84,6 +85,19 @@ class Auditor:
         """A dose was refused as full."""
         wish = next(wish for wish in request.wishes if wish.dose == dose)
         assert not self.free[wish.session, wish.slot], f"refused, though free: {wish}"
+
+    def told(self, record: bytes, request: Request, answer: bytes) -> None:
+        """A ``book`` or ``take`` was executed with this answer, both as they were packed."""
+        if answer[:1] == b"F":
+            self.full(request, answer[1])
+        if answer[:1] != b"B":
+            return
+        if record[:1] == b"b":
+            (generation,) = codec.GENERATION.unpack_from(answer, 1)
+            taken = codec.seats_of(answer[1 + codec.GENERATION.size :])
+        else:
+            generation, taken = codec.TAKE.unpack_from(record, 1)[2], codec.seats_of(answer[1:])
+        self.booked(request, CourseId(request.person, request.kind, generation), taken)
 
     def masks(self) -> dict[int, dict[int, set[int]]]:
         """Session → slot → free seats."""

@@ -15,8 +15,9 @@ from typing import Any
 
 from engine.booking.book import Request, book
 from engine.booking.cancel import cancel
+from engine.booking.drive import start
 from engine.booking.outcomes import Booked, BookOutcome, Cancelled
-from engine.booking.steps import Placement, run
+from engine.booking.steps import Placement
 from engine.capacity.catalogue import Catalogue
 from engine.capacity.open import Inventory, Opened, open_sessions
 from engine.domain.capacity import Location, SessionPlan
@@ -125,7 +126,7 @@ class Deployment:
         )
         op = Op(secrets.token_bytes(8), bytes(8))
         request = Request(person_key(person), Kind.PRIMARY, op, number, wishes)
-        return await run(book(request, self.placement), self.batcher)
+        return await start(book(request, self.placement), self.batcher)
 
     async def booked(self, person: int, number: int, slots: tuple[int, int] = (0, 0)) -> Course:
         """Book, which must succeed."""
@@ -136,7 +137,7 @@ class Deployment:
     async def cancelled(self, course: Course) -> None:
         """Cancel, which must succeed."""
         op = Op(secrets.token_bytes(8), bytes(8))
-        outcome = await run(cancel(course.id, course.location, op, self.placement), self.batcher)
+        outcome = await start(cancel(course.id, course.location, op, self.placement), self.batcher)
         assert isinstance(outcome, Cancelled), outcome
 
     async def emit(

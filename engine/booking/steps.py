@@ -1,7 +1,7 @@
 """The protocol as steps without I/O: a use case is a generator that yields calls and is sent the answers.
 
-The engine drives it through the batcher (``run``); a test or a simulation drives the same generator itself,
-and may stop between any two steps, which is what a crash of the process is.
+The engine drives it through the batcher (``drive.py``); a test or a simulation drives the same generator
+itself, and may stop between any two steps, which is what a crash of the process is.
 """
 
 from collections.abc import Callable, Generator
@@ -40,17 +40,3 @@ class Sender(Protocol):
 
     def put(self, partition: int, record: bytes) -> "asyncio.Future[bytes]":
         """Queue the operation; its answer comes with the future."""
-
-
-async def run(steps: Steps[Outcome], sender: Sender) -> Outcome:
-    """Drive a use case to its outcome. A fault of a call ends the use case and is raised here."""
-    answer = b""
-    try:
-        call = next(steps)
-        while True:
-            future = sender.put(call.partition, call.record)
-            answer = await future if call.awaited else b""
-            call = steps.send(answer)
-    except StopIteration as end:
-        outcome: Outcome = end.value
-        return outcome

@@ -70,8 +70,9 @@ async def _persist(stores: "Stores", metrics: "Metrics") -> None:
 
 async def _sweep(stores: "Stores") -> None:
     """Resolve stale claims as a booking does that meets them."""
+    from engine.booking.drive import start
     from engine.booking.resolve import resolve
-    from engine.booking.steps import Placement, run
+    from engine.booking.steps import Placement
     from engine.inventory import codec
     from engine.recovery.sweep import Sweep
     from engine.redis.batch import Batcher
@@ -84,7 +85,7 @@ async def _sweep(stores: "Stores") -> None:
     placement = Placement(stores.keyspace, batcher.clocks.not_after)
 
     async def resolve_one(person: bytes, kind: int, live: codec.Live) -> bool:
-        return await run(resolve(person, kind, live, placement), batcher)
+        return await start(resolve(person, kind, live, placement), batcher)
 
     try:
         await Sweep(client, stores.keyspace, resolve_one, _say).run()

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from engine.booking.book import book
+from engine.booking.drive import start
 from engine.booking.outcomes import Booked, BookOutcome, Reason, Refused
-from engine.booking.steps import Placement, run
+from engine.booking.steps import Placement
 from engine.domain import seats
 from engine.redis.batch import Batcher
 from engine.redis.connection import connect
@@ -34,7 +35,7 @@ async def rush(url: str, world: World) -> list[BookOutcome]:
         slot = chance.randrange(SLOTS)
         while True:
             request = world.request(person, RUSHED.id, (slot, slot))
-            outcome = await run(book(request, placement), batcher)
+            outcome = await start(book(request, placement), batcher)
             if not isinstance(outcome, Refused) or outcome.reason != Reason.FULL:
                 return outcome
             free = list(seats.free_slots(outcome.stock, outcome.width))

@@ -12,8 +12,9 @@ from redis import Redis
 
 from engine import limits
 from engine.booking.book import book
+from engine.booking.drive import start
 from engine.booking.outcomes import Booked
-from engine.booking.steps import Placement, run
+from engine.booking.steps import Placement
 from engine.domain import seats
 from engine.errors import EngineFault, OutcomeUnknown, PartitionClosed, QueueFull, StepFailed
 from engine.inventory import codec
@@ -70,12 +71,12 @@ async def test_a_lost_reply_is_unknown_and_the_same_op_finds_its_answer(
         requests = [world.request(person, 1 + person % 2, key="k") for person in range(50)]
         os.kill(pid_of(world), signal.SIGSTOP)
         try:
-            attempts = [run(book(request, placement), batcher) for request in requests]
+            attempts = [start(book(request, placement), batcher) for request in requests]
             outcomes = await asyncio.gather(*attempts, return_exceptions=True)
         finally:
             os.kill(pid_of_stopped(own_server), signal.SIGCONT)
         assert {type(outcome) for outcome in outcomes} == {OutcomeUnknown}
-        again = [await run(book(request, placement), batcher) for request in requests]
+        again = [await start(book(request, placement), batcher) for request in requests]
         assert all(isinstance(outcome, Booked) for outcome in again)
         for request, outcome in zip(requests, again, strict=True):
             assert isinstance(outcome, Booked)

@@ -1,7 +1,7 @@
 import secrets
 
+from engine.booking.drive import start
 from engine.booking.resolve import resolve
-from engine.booking.steps import run
 from engine.domain.course import Kind, Op
 from engine.inventory import codec
 from engine.recovery.sweep import Sweep
@@ -13,7 +13,7 @@ PERSON, LOCATION = 1, 2
 
 def sweep_of(deployment: Deployment) -> Sweep:
     async def resolve_one(person: bytes, kind: int, live: codec.Live) -> bool:
-        return await run(resolve(person, kind, live, deployment.placement), deployment.batcher)
+        return await start(resolve(person, kind, live, deployment.placement), deployment.batcher)
 
     return Sweep(deployment.client, deployment.keyspace, resolve_one, deployment.said.append)
 

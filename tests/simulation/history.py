@@ -191,22 +191,10 @@ class History:
         answer = self._call(process.call)
         code = process.call.record[:1]
         if code in (b"b", b"t") and process.request is not None:
-            self._tell(process.call.record, process.request, answer)
+            self.auditor.told(process.call.record, process.request, answer)
         elif code == b"x" and answer[:1] == b"X" and process.course is not None:
             self.auditor.cancelled(process.course)
         return answer
-
-    def _tell(self, record: bytes, request: Request, answer: bytes) -> None:
-        if answer[:1] == b"F":
-            self.auditor.full(request, answer[1])
-        if answer[:1] != b"B":
-            return
-        if record[:1] == b"b":
-            (generation,) = codec.GENERATION.unpack_from(answer, 1)
-            taken = codec.seats_of(answer[5:])
-        else:
-            generation, taken = codec.TAKE.unpack_from(record, 1)[2], codec.seats_of(answer[1:])
-        self.auditor.booked(request, CourseId(request.person, request.kind, generation), taken)
 
     def _advance(self, process: Process) -> None:
         answer = self._execute(process)

@@ -220,22 +220,10 @@ class Protocol(RuleBasedStateMachine):
         code = running.call.record[:1]
         assert answer[:1] not in (b"!", b"D", b"N"), answer
         if code in (b"b", b"t") and running.request is not None:
-            self.tell(running.call.record, running.request, answer)
+            self.auditor.told(running.call.record, running.request, answer)
         elif code == b"x" and answer[:1] == b"X" and running.course is not None:
             self.auditor.cancelled(running.course)
         return answer
-
-    def tell(self, record: bytes, request: Request, answer: bytes) -> None:
-        if answer[:1] == b"F":
-            self.auditor.full(request, answer[1])
-        if answer[:1] != b"B":
-            return
-        if record[:1] == b"b":
-            (generation,) = codec.GENERATION.unpack_from(answer, 1)
-            seats = codec.seats_of(answer[5:])
-        else:
-            generation, seats = codec.TAKE.unpack_from(record, 1)[2], codec.seats_of(answer[1:])
-        self.auditor.booked(request, CourseId(request.person, request.kind, generation), seats)
 
     def check_outcome(self, running: Running, outcome: Any) -> None:
         if isinstance(outcome, Booked):
