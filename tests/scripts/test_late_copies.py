@@ -144,3 +144,16 @@ def test_a_refused_twin_does_not_free_the_claim_of_the_other(world: World) -> No
     assert world.step(seats_at, take)[0][:1] == b"B"
     assert world.step(guard_at, codec.unclaim(COURSE, buried=False)) == [b"-"]
     assert world.book(PERSON, 1, key="b") == Refused(Reason.ALREADY_BOOKED)
+
+
+def test_a_remembered_op_does_not_join_the_claim_of_another(world: World) -> None:
+    """Found by the replay of a simulated history: only the op that holds the claim joins it."""
+    world.book(PERSON, 1, key="a")
+    world.run_cancel_of(PERSON, 1)
+    world.settle_all()
+    abandoned_claim(world, key="b")
+    before = world.guard(PERSON)
+    request = world.request(PERSON, 1, key="a")
+    claim = codec.claim(request.person, request.kind, request.op, 1, FAR_MS)
+    assert world.step(world.keyspace.of_person(request.person), claim)[0][:1] == b"="
+    assert world.guard(PERSON) == before

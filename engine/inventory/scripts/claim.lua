@@ -30,7 +30,10 @@ ops.c = function(partition, record)
   local guard = call('HGET', key, field)
   local generation, answer = claimable(guard, op)
   if not generation then
-    if byte(answer) == 61 and byte(guard) == 99 then call('HSET', key, field, 'j' .. sub(guard, 2)) end
+    -- 99 is `c`: claimed, and by this op (bytes 10 to 25) rather than remembered of an earlier course.
+    if byte(answer) == 61 and byte(guard) == 99 and sub(guard, 10, 25) == op then
+      call('HSET', key, field, 'j' .. sub(guard, 2))
+    end
     return answer
   end
   if partition.now > not_after then return 'D' end
