@@ -17,6 +17,10 @@ class QueueFull(EngineFault):
     """Too many operations wait for Redis in this process. Nothing was sent; come back in a second."""
 
 
+class StoreFull(EngineFault):
+    """Redis is at its memory limit. Nothing was done; what gives something back still passes."""
+
+
 class StepFailed(EngineFault):
     """A script met something that its invariants exclude, and left that item undone."""
 

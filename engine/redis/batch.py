@@ -3,6 +3,10 @@
 There is no fixed window: what arrives while the pipelines are away goes with the next one. A caller awaits
 the future of its own operation; if it stops waiting, the operation goes on and hurts no other in the batch.
 
+When Redis' memory is full it refuses a whole call before its first write. Then those operations of the call
+that give something back are sent once more, by the function that may run at ``maxmemory``; the others fail
+with ``StoreFull``.
+
 Failures: no reply in time, or a connection lost, fails every operation of that pipeline with
 ``OutcomeUnknown``; the connection is dropped, so that no reply can reach another caller. A closed partition
 fails its own operations with ``PartitionClosed``.
@@ -14,13 +18,23 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from engine import limits
-from engine.errors import EngineFault, OutcomeUnknown, PartitionClosed, QueueFull, StepFailed
+from engine.errors import (
+    EngineFault,
+    OutcomeUnknown,
+    PartitionClosed,
+    QueueFull,
+    StepFailed,
+    StoreFull,
+)
 from engine.redis.keyspace import Keyspace
 
 STEP = "dosebook_step"
+DRAIN = "dosebook_drain"
+# Codes of the operations that `dosebook_drain` takes (engine/inventory/scripts/step.lua).
+DRAINS = frozenset(b"sufrxgl")
 
 
 class _Waiting(NamedTuple):
@@ -116,18 +130,40 @@ class Batcher:
             self._schedule(asyncio.get_running_loop())
 
     async def _send(self, calls: list[_Call]) -> None:
+        again = []
+        for call, reply in zip(calls, await self._replies(STEP, calls), strict=True):
+            if isinstance(reply, OutOfMemoryError):
+                again.append(self._drains_of(call))
+            else:
+                self._deliver(call, reply)
+        drains = [call for call in again if call.items]
+        if drains:
+            for call, reply in zip(drains, await self._replies(DRAIN, drains), strict=True):
+                self._deliver(call, reply)
+
+    async def _replies(self, function: str, calls: list[_Call]) -> Sequence[Any]:
+        """The reply to each call, or what befell it."""
         pipeline = self._client.pipeline(transaction=False)
         for partition, items in calls:
             records = [item.record for item in items]
-            pipeline.fcall(STEP, 1, self._outboxes[partition], self._epochs(partition), *records)
+            pipeline.fcall(function, 1, self._outboxes[partition], self._epochs(partition), *records)
         try:
             replies: Sequence[Any] = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
-            replies = [error] * len(calls)
+            return [error] * len(calls)
         except asyncio.CancelledError:
-            replies = [OutcomeUnknown("the process is stopping")] * len(calls)
-        for call, reply in zip(calls, replies, strict=True):
-            self._deliver(call, reply)
+            return [OutcomeUnknown("the process is stopping")] * len(calls)
+        return replies
+
+    def _drains_of(self, call: _Call) -> _Call:
+        """What of a call is worth sending though memory is full; the rest fails here."""
+        fault = StoreFull(f"partition {call.partition}: Redis is at its memory limit; nothing was done")
+        drains = [item for item in call.items if item.record[0] in DRAINS]
+        self._under_way -= len(call.items) - len(drains)
+        for item in call.items:
+            if item.record[0] not in DRAINS:
+                _fail(item, fault)
+        return _Call(call.partition, drains)
 
     def _deliver(self, call: _Call, reply: Any) -> None:
         self._under_way -= len(call.items)
@@ -167,7 +203,7 @@ def _fault(partition: int, error: Exception) -> EngineFault:
     if isinstance(error, ResponseError):
         if text.startswith(("EPOCH", "Function not found", "ERR Function not found")):
             return PartitionClosed(f"partition {partition}: {text}")
-        if text.startswith(("LOADING", "OOM", "MASTERDOWN", "READONLY", "CLUSTERDOWN")):
+        if text.startswith(("LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN")):
             return PartitionClosed(f"partition {partition} takes no writes now: {text}")
         return StepFailed(text)
     return OutcomeUnknown(f"partition {partition}: {type(error).__name__}: {text}")

@@ -7,6 +7,7 @@ import pytest
 
 from engine.domain.course import Appointment, CourseId, Op, Wish
 from engine.inventory import codec, library
+from engine.redis.batch import DRAINS
 
 OP = Op(b"k" * 8, b"d" * 8)
 COURSE = CourseId(b"p" * 16, 1, 7)
@@ -74,6 +75,12 @@ def test_records_have_the_format_that_the_layout_states(name: str) -> None:
 def test_the_event_that_scripts_pack_is_the_one_stated() -> None:
     (lua,) = re.findall(r"^-- format event +(<\S+) ", library.source(), re.MULTILINE)
     assert f"pack('{lua}', EVENT_VERSION" in library.source()
+
+
+def test_what_may_run_at_the_memory_limit_is_the_same_on_both_sides() -> None:
+    (lua,) = re.findall(r"^local DRAINS = \{(.*)\}$", library.source(), re.MULTILINE)
+    assert set(re.findall(r"(\w) = true", lua)) == {chr(code) for code in DRAINS}
+    assert not {chr(code) for code in DRAINS} & set("ctbo")
 
 
 def test_an_event_of_another_version_is_not_guessed_at() -> None:
