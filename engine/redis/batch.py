@@ -165,7 +165,7 @@ def _fault(partition: int, error: Exception) -> EngineFault:
         return error
     text = str(error)
     if isinstance(error, ResponseError):
-        if text.startswith(("EPOCH", "Function not found", "ERR Function not found")):
+        if text.startswith(("EPOCH", "UNCERTIFIED", "Function not found", "ERR Function not found")):
             return PartitionClosed(f"partition {partition}: {text}")
         if text.startswith(("LOADING", "OOM", "MASTERDOWN", "READONLY", "CLUSTERDOWN")):
             return PartitionClosed(f"partition {partition} takes no writes now: {text}")
