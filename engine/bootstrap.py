@@ -30,6 +30,7 @@ from engine.capacity.catalogue import Catalogue
 from engine.capacity.postcodes import Postcodes
 from engine.domain.course import Wish
 from engine.errors import DeploymentMismatch
+from engine.outbox.certify import run_id_of
 from engine.persons.register import Registrar
 from engine.privacy.references import References
 from engine.privacy.seal import PlainSealer
@@ -45,25 +46,46 @@ from engine.storage.queries import query
 _log = structlog.get_logger("engine")
 
 
-class Epochs:
-    """The epoch that each partition is certified for, as Postgres has it."""
+class Certificates:
+    """For each partition: the epoch, and the Redis process that is certified, as Postgres has them.
 
-    def __init__(self, pool: Any, partitions: int) -> None:
+    The scripts refuse by themselves in a process that nobody has certified. What they cannot see is compared
+    here, once a second: whether the process that our connections reach is the one that *our* Postgres means.
+    """
+
+    def __init__(self, pool: Any, client: Any, partitions: int) -> None:
         self._pool = pool
+        self._client = client
         self._epochs = [0] * partitions
+        self._certified: list[str | None] = [None] * partitions
+        self._reached = ""
 
-    def of(self, partition: int) -> int:
-        """The epoch; 0, which no partition ever has, before it is known."""
+    def epoch(self, partition: int) -> int:
+        """The epoch; 0 before it is known."""
         return self._epochs[partition]
 
+    def of(self, partition: int) -> int:
+        """The epoch to sell under; 0, which no partition ever has, where this process may not sell."""
+        return 0 if self.doubt(partition) else self._epochs[partition]
+
+    def doubt(self, partition: int) -> str:
+        """Why this process may not sell there; empty if it may, or Redis did not say yet who it is."""
+        certified = self._certified[partition]
+        if not self._reached or certified == self._reached:
+            return ""
+        return f"UNCERTIFIED we reach Redis process {self._reached}, Postgres has {certified or 'none'}"
+
     async def refresh(self) -> None:
-        """Read the table once. Raises what Postgres raises."""
+        """Ask both stores once. Raises what Postgres raises; a Redis that is away changes nothing."""
         for row in await self._pool.fetch(query("partition.all")):
             if row["partition"] < len(self._epochs):
                 self._epochs[row["partition"]] = row["epoch"]
+                self._certified[row["partition"]] = row["run_id"]
+        with suppress(RedisError, OSError, TimeoutError):
+            self._reached = await run_id_of(self._client)
 
     async def follow(self) -> None:
-        """Read the table again and again; while Postgres is away the epochs stay as they are."""
+        """Ask again and again; while Postgres is away all stays as it is."""
         while True:
             await asyncio.sleep(limits.EPOCH_REFRESH_S)
             with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
@@ -118,24 +140,29 @@ class Engine:
 class Probe:
     """Asks every partition whether it takes bookings from this process."""
 
-    def __init__(self, client: Any, keyspace: Keyspace, epochs: Epochs) -> None:
+    def __init__(self, client: Any, keyspace: Keyspace, certificates: Certificates) -> None:
         self._client = client
         self._keyspace = keyspace
-        self._epochs = epochs
+        self._certificates = certificates
 
     async def closed(self) -> dict[int, str]:
         """The partitions that do not, and why."""
         partitions = range(self._keyspace.partitions)
         pipeline = self._client.pipeline(transaction=False)
         for partition in partitions:
-            pipeline.fcall(STEP, 1, self._keyspace.outbox(partition), self._epochs.of(partition))
+            pipeline.fcall(STEP, 1, self._keyspace.outbox(partition), self._certificates.of(partition))
         try:
             async with asyncio.timeout(limits.PROBE_S_MAX):
                 replies = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             return dict.fromkeys(partitions, f"Redis does not answer: {type(error).__name__}")
         pairs = zip(partitions, replies, strict=True)
-        return {partition: str(reply) for partition, reply in pairs if isinstance(reply, Exception)}
+        doubt = self._certificates.doubt
+        return {
+            partition: doubt(partition) or str(reply)
+            for partition, reply in pairs
+            if isinstance(reply, Exception)
+        }
 
 
 def now_utc() -> datetime:
@@ -152,17 +179,17 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     blocking = connect(settings.redis_url, connections=1)
     try:
         await _check_deployment(pool, settings)
-        epochs = Epochs(pool, settings.partitions)
-        await epochs.refresh()
-        batcher = Batcher(client, keyspace, epochs.of)
+        certificates = Certificates(pool, client, settings.partitions)
+        await certificates.refresh()
+        batcher = Batcher(client, keyspace, certificates.of)
         catalogue = await Catalogue.load(pool)
         board = Board(catalogue.sessions.values())
-        follower = Follower(blocking, keyspace, epochs.of, board)
+        follower = Follower(blocking, keyspace, certificates.epoch, board)
         await follower.load()
-        probe = Probe(client, keyspace, epochs)
+        probe = Probe(client, keyspace, certificates)
         engine = _compose(settings, pool, catalogue, batcher, board, follower, probe)
         _freeze(catalogue)
-        async with _background(follower.run(), epochs.follow()):
+        async with _background(follower.run(), certificates.follow()):
             yield engine
             await engine.desk.close()
             await batcher.close()

@@ -10,7 +10,7 @@ class OutcomeUnknown(EngineFault):
 
 
 class PartitionClosed(EngineFault):
-    """The partition's epoch is another than the caller's: emptied, rebuilt, not founded. Nothing was done."""
+    """The epoch is another than the caller's, or this Redis process is not certified. Nothing was done."""
 
 
 class QueueFull(EngineFault):
@@ -35,6 +35,10 @@ class OutboxGap(EngineFault):
 
 class PartitionLost(EngineFault):
     """Postgres knows a partition that Redis does not have, or has under another epoch. It stays closed."""
+
+
+class RebuildFailed(EngineFault):
+    """A rebuild could not be brought to its end. What it wrote sells nothing; run it again."""
 
 
 class DeploymentMismatch(EngineFault):

@@ -57,7 +57,12 @@ PERSIST_LOCK_S = 0.5
 PERSIST_REPORT_S = 1.0
 # Waits between attempts to reach Redis or Postgres again: doubled from the first to the last, without end.
 RECONNECT_S_MIN = 0.1
-RECONNECT_S_MAX = 5.0
+RECONNECT_S_MAX = 1.0
+# Courses of one page of a rebuild, and buckets or stocks of one pipeline of it.
+REBUILD_COURSES_MAX = 5_000
+REBUILD_KEYS_MAX = 500
+# How long a rebuild waits for the persister to commit what other partitions have, without its coming nearer.
+REBUILD_WAIT_S_MAX = 15.0
 # Events that a trim removes at least: trimming one by one would cost more than it frees.
 TRIM_EVENTS_MIN = 1_000
 # A claim seen in two sweeps this far apart is resolved. Longer than any caller takes for its steps.

@@ -2,8 +2,9 @@
 
 The position in the outbox is noted *before* the masks are read, and applying an event twice is harmless, so
 no event is missed. A gap (trimmed, rebuilt) loads that partition anew; so does an outbox that ends before the
-position, which is another Redis. A lost connection loads everything anew once Redis answers. Meanwhile the
-board stays readable, and its age grows.
+position, which is another Redis. A partition that Redis does not have under the epoch in Postgres (lost, or
+being rebuilt) is read as it is, and again with every check until Redis has it. A lost connection loads
+everything anew once Redis answers. Meanwhile the board stays readable, and its age grows.
 """
 
 import asyncio
@@ -108,9 +109,13 @@ class Follower:
 
     async def _load_partition(self, partition: int, sessions: Sequence[int]) -> None:
         position = (await self._ends([partition]))[partition]
+        # Asked before the masks are read: a rebuild writes the epoch last. The position of one that is not
+        # open is the end of the epoch before, so the next check, or the first event, finds it to be wrong.
+        epoch = await self._client.hget(self._keyspace.meta(partition), "epoch")
+        is_open = epoch is not None and int(epoch) == self._epochs(partition)
         for at in range(0, len(sessions), limits.LOAD_KEYS_MAX):
             await self._load_sessions(partition, sessions[at : at + limits.LOAD_KEYS_MAX])
-        self._positions[partition] = position
+        self._positions[partition] = position if is_open else Position(max(0, position.epoch - 1), 2**64 - 1)
         self._to_load.discard(partition)
         self.loads += 1
 

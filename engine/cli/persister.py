@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from engine import limits
 from engine.cli.stores import add_store_arguments, settings_of
 
 if TYPE_CHECKING:
@@ -81,6 +82,13 @@ async def _sweep(stores: "Stores") -> None:
 
     client = connect(stores.redis_url)
     epochs = await epochs_when_founded(stores.database_url, stores.keyspace.partitions)
+
+    async def follow_epochs() -> None:
+        while True:
+            await asyncio.sleep(limits.SWEEP_S)
+            epochs.update(await epochs_when_founded(stores.database_url, stores.keyspace.partitions))
+
+    following = asyncio.create_task(follow_epochs())
     batcher = Batcher(client, stores.keyspace, epochs.__getitem__)
     placement = Placement(stores.keyspace, batcher.clocks.not_after)
 
@@ -90,6 +98,8 @@ async def _sweep(stores: "Stores") -> None:
     try:
         await Sweep(client, stores.keyspace, resolve_one, _say).run()
     finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
         await batcher.close()
         await client.aclose()
 

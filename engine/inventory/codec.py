@@ -18,6 +18,7 @@ TAKE = struct.Struct("<16sBI16sQ")
 UNCLAIM = struct.Struct("<16sBIB")
 CANCEL = struct.Struct("<16sBI16sB")
 OPEN = struct.Struct("<IB")
+MARK = struct.Struct("<Q")
 WISH = struct.Struct("<BIH")
 APPOINTMENT = struct.Struct("<BIHH")
 GUARD_RECORD = struct.Struct("<cII16s")
@@ -30,7 +31,10 @@ GENERATION = struct.Struct("<I")
 GENERATION_LOCATION = struct.Struct("<II")
 
 EVENT_VERSION = 1
+EVENT_PERSON = struct.calcsize("<BcQ")
 NO_OP = bytes(16)
+# Earlier courses that a guard remembers.
+MEMORIES_MAX = 4
 # States of a guard whose course is not decided: claimed, and claimed by an op that came more than once.
 CLAIMED = (b"c", b"j")
 
@@ -87,6 +91,11 @@ def cancel(course: CourseId, op: Op, *, guard_here: bool) -> bytes:
 def open_session(session: int, width: int, seats: bytes) -> bytes:
     """``scripts/open.lua``."""
     return b"o" + OPEN.pack(session, width) + seats
+
+
+def mark(number: int) -> bytes:
+    """``scripts/mark.lua``."""
+    return b"m" + MARK.pack(number)
 
 
 def read_guard(person: bytes, kind: int) -> bytes:
@@ -185,6 +194,24 @@ def event(packed: bytes) -> Event:
         raise ValueError(f"event version {version} is not known; this engine reads version {EVENT_VERSION}")
     course_id = CourseId(person, kind, generation)
     return Event(kind_of_event, at_ms, course_id, op, appointments(packed[EVENT.size :]))
+
+
+def pack_guard(guard: Guard) -> bytes:
+    """A guard's record."""
+    head = GUARD_RECORD.pack(guard.state, guard.generation, guard.location, guard.op)
+    return head + b"".join([MEMORY.pack(m.op, m.generation, m.location) for m in guard.memories])
+
+
+def pack_course(course: CourseRecord) -> bytes:
+    """A course's record."""
+    head = COURSE_RECORD.pack(course.state, course.op, len(course.appointments))
+    seats = b"".join([APPOINTMENT.pack(a.dose, a.session, a.slot, a.seat) for a in course.appointments])
+    return head + seats + course.cancelled_by
+
+
+def person_of(packed_event: bytes) -> bytes:
+    """Person key of an outbox entry; shorter for a torn one."""
+    return packed_event[EVENT_PERSON:][:16]
 
 
 def is_guard(field: bytes) -> bool:

@@ -12,7 +12,7 @@ SCRIPTS = Path(__file__).parent / "scripts"
 # layout first, the operations in the order in which they use each other, the entry point last.
 PARTS = (
     *("layout", "claim", "unclaim", "settle", "free", "take", "book"),
-    *("resolve", "cancel", "open", "read", "step"),
+    *("resolve", "cancel", "open", "read", "mark", "step"),
 )
 
 

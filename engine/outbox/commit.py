@@ -11,15 +11,17 @@ from typing import Any
 import msgspec
 
 from engine.errors import EngineFault, PersisterReplaced
-from engine.outbox.feed import Entry, Position
+from engine.outbox.feed import Entry, Position, digest_of
 from engine.outbox.fold import Broken, Fold, appointments_of, without
 from engine.storage.copy import Row, copy_rows
 from engine.storage.pool import rows_of
 from engine.storage.queries import query
 
-TAKEN = Row("integer", "integer", "bytes16", "smallint", "bigint", "bigint", "bytes16", "bigint", "bigint")
+TAKEN = Row(
+    "integer", "integer", "bytes16", "smallint", "bigint", "bigint", "bytes16", "bigint", "bigint", "bytes16"
+)
 SEAT = Row("integer", "smallint", "bigint", "integer", "integer")
-RELEASED = Row("integer", "integer", "bytes16", "smallint", "bigint", "bigint")
+RELEASED = Row("integer", "integer", "bytes16", "smallint", "bigint", "bigint", "bytes16")
 TEMPORARY_TABLES = ("batch.create_taken", "batch.create_seat", "batch.create_released")
 
 
@@ -44,9 +46,14 @@ async def prepare(connection: Any) -> None:
 
 
 async def commit(
-    connection: Any, entries: Mapping[int, list[Entry]], positions: Mapping[int, Position], *, complete: bool
+    connection: Any,
+    entries: Mapping[int, list[Entry]],
+    positions: Mapping[int, Position],
+    *,
+    complete: bool,
+    marks: Mapping[int, int] | None = None,
 ) -> Committed:
-    """Write a batch, or the part of it that can be judged.
+    """Write a batch, or the part of it that can be judged; ``marks`` by partition are in Redis already.
 
     A person's next course may be read before the cancellation of the last one, which lives in another
     partition: if the read was cut short (not ``complete``), such an event and those behind it wait for the
@@ -58,6 +65,8 @@ async def commit(
         try:
             async with connection.transaction():
                 await _write(connection, fold, final=complete)
+                if marks:
+                    await _mark(connection, marks, positions)
                 return Committed(fold, await _advance(connection, batch, positions))
         except _TooEarly as early:
             shorter = without(batch, early.entries)
@@ -94,6 +103,7 @@ async def _stage(connection: Any, fold: Fold) -> None:
                 item.event.op,
                 item.event.at_ms,
                 item.cancelled_ms,
+                item.cancel_op,
             )
             for item in taken
         )
@@ -109,6 +119,7 @@ async def _stage(connection: Any, fold: Fold) -> None:
                 item.event.course.kind,
                 item.event.course.generation,
                 item.event.at_ms,
+                item.event.op,
             )
             for item in released
         )
@@ -155,6 +166,12 @@ async def _quarantine(connection: Any, fold: Fold) -> None:
     )
 
 
+async def _mark(connection: Any, marks: Mapping[int, int], positions: Mapping[int, Position]) -> None:
+    partitions = sorted(marks)
+    epochs, numbers = [positions[p].epoch for p in partitions], [marks[p] for p in partitions]
+    await connection.execute(query("partition.mark"), partitions, epochs, numbers)
+
+
 async def _advance(
     connection: Any, batch: Mapping[int, list[Entry]], positions: Mapping[int, Position]
 ) -> dict[int, Position]:
@@ -166,6 +183,7 @@ async def _advance(
         [positions[p].epoch for p in partitions],
         [positions[p].sequence for p in partitions],
         [after[p].sequence for p in partitions],
+        [digest_of(after[p], batch[p][-1].payload) for p in partitions],
     )
     if rows_of(status) != len(partitions):
         raise PersisterReplaced(

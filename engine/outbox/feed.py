@@ -8,6 +8,7 @@ consistent cut: what an event follows from, in whatever partition, is in the sam
 one.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -100,8 +101,13 @@ class Feed:
         return {
             partition: end
             for partition, reply in zip(wanted, replies, strict=True)
-            if (end := _end(reply)) is not None
+            if (end := end_of(reply)) is not None
         }
+
+
+def digest_of(position: Position, payload: bytes) -> bytes:
+    """What Postgres keeps of the entry at a watermark: 16 bytes of SHA-256 over its id and its event."""
+    return hashlib.sha256(position.id + b" " + payload).digest()[:16]
 
 
 def _entries(partition: int, after: Position, items: Any) -> Iterable[Entry]:
@@ -116,7 +122,7 @@ def _entries(partition: int, after: Position, items: Any) -> Iterable[Entry]:
         expected += 1
 
 
-def _end(reply: Any) -> Position | None:
+def end_of(reply: Any) -> Position | None:
     """The position in an XINFO STREAM reply; None where the stream does not exist."""
     if isinstance(reply, Exception):
         if "no such key" in str(reply):

@@ -33,13 +33,14 @@ class Broken(StrEnum):
 class Taken:
     """A course booked in this batch, and cancelled in it if ``cancelled_ms`` is not 0."""
 
-    __slots__ = ("cancel_number", "cancelled_ms", "event", "number")
+    __slots__ = ("cancel_number", "cancel_op", "cancelled_ms", "event", "number")
 
     def __init__(self, number: int, event: codec.Event) -> None:
         self.number = number
         self.event = event
         self.cancelled_ms = 0
         self.cancel_number = -1
+        self.cancel_op = codec.NO_OP
 
 
 class Released:
@@ -107,7 +108,7 @@ class Fold:
             return None
         if taken is None or taken.cancelled_ms:
             return Broken.COURSE_NOT_LIVE
-        taken.cancelled_ms, taken.cancel_number = event.at_ms, number
+        taken.cancelled_ms, taken.cancel_number, taken.cancel_op = event.at_ms, number, event.op
         self._seats.difference_update((a.session, a.slot, a.seat) for a in taken.event.appointments)
         self._persons.discard((self.entries[number].partition, event.course.person, event.course.kind))
         return None

@@ -2,8 +2,9 @@
 
 Dying anywhere loses nothing: before the commit the batch is read again, after it only settling and trimming
 are left, and the first round settles again whatever is untrimmed. Trimming never passes an event whose
-guard is not settled. A partition whose outbox does not continue where Postgres ends is halted and told of;
-the others go on.
+guard is not settled, nor the last one that is committed: its digest certifies the outbox (``certify.py``).
+A partition whose outbox does not continue where Postgres ends is halted and told of; the others go on. It is
+compared again with every report, and goes on once it is certified, under a new epoch after a rebuild.
 """
 
 import asyncio
@@ -12,12 +13,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from engine import limits
+from engine.errors import PartitionClosed
 from engine.inventory import codec
 from engine.outbox import commit
+from engine.outbox.certify import Verdict, certify, run_id_of
 from engine.outbox.feed import Entry, Feed, Position
 from engine.outbox.metrics import Metrics
 from engine.redis.batch import Batcher
 from engine.redis.keyspace import Keyspace
+from engine.storage.queries import query
 
 
 class Rounds:
@@ -45,6 +49,10 @@ class Rounds:
         # First event of a partition whose guard, elsewhere, could not be settled yet.
         self._unsettled: dict[int, int] = {}
         self._halted: set[int] = set()
+        # Those of them that the last comparison did not certify; the others were halted by what was read.
+        self._doubted: set[int] = set()
+        self._run_id = ""
+        self._marks = dict.fromkeys(positions, 0)
         self._trimmed = dict.fromkeys(positions, -1)
         self._report_at = 0.0
         self._count = max(
@@ -56,7 +64,7 @@ class Rounds:
         await commit.prepare(self._connection)
         for partition in self._positions:
             self._metrics.halted.labels(str(partition)).set(0)
-        await self._check_epochs()
+        await self._certify()
         if self._keyspace.partitions > 1:
             self._unsettled = await self._feed.firsts(self._positions)
 
@@ -72,14 +80,37 @@ class Rounds:
             self._halt(partition, str(fault))
         if not read.entries:
             return False
+        marks = await self._mark(read.entries.values())
         committed = await commit.commit(
-            self._connection, read.entries, self._positions, complete=read.complete
+            self._connection, read.entries, self._positions, complete=read.complete, marks=marks
         )
         self._positions.update(committed.positions)
         self._count_events(committed)
         await self._settle(committed.fold.entries)
         await self._trim(committed.positions)
         return read.complete
+
+    async def _mark(self, read: Iterable[Iterable[Entry]]) -> dict[int, int]:
+        """Leave a mark where guards of these events live, if elsewhere; before they are committed.
+
+        One that is closed is not marked: it sells nothing, and is rebuilt or compared before it does.
+        """
+        guards = {
+            guard
+            for entries in read
+            for entry in entries
+            if (guard := self._keyspace.of_person(codec.person_of(entry.payload))) != entry.partition
+        }
+        marks = {partition: self._marks[partition] + 1 for partition in sorted(guards - self._halted)}
+        futures = [self._batcher.put(partition, codec.mark(mark)) for partition, mark in marks.items()]
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        for partition, answer in zip(list(marks), answers, strict=True):
+            if isinstance(answer, PartitionClosed):
+                del marks[partition]
+            elif isinstance(answer, BaseException):
+                raise answer
+        self._marks |= marks
+        return marks
 
     def _live(self) -> dict[int, Position]:
         return {p: position for p, position in self._positions.items() if p not in self._halted}
@@ -90,14 +121,38 @@ class Rounds:
             self._metrics.halted.labels(str(partition)).set(1)
             self._say(f"HALTED: {why}")
 
-    async def _check_epochs(self) -> None:
-        epochs = await self._feed.epochs(self._keyspace)
-        for partition, position in self._positions.items():
-            if epochs[partition] != position.epoch:
-                has = "none" if epochs[partition] is None else str(epochs[partition])
-                self._halt(
-                    partition, f"partition {partition} has epoch {position.epoch} in Postgres, {has} in Redis"
-                )
+    async def _certify(self) -> None:
+        """Certify what agrees with Postgres, halt the rest, and go on with what agrees again."""
+        verdict = await certify(self._connection, self._client, self._keyspace)
+        for partition, words in verdict.doubts.items():
+            self._halt(partition, words)
+        for partition in sorted(set(self._positions) - set(verdict.doubts)):
+            self._marks[partition] = verdict.marks[partition]
+            if self._may_go_on(partition, verdict):
+                self._go_on(partition, verdict.positions[partition])
+        self._doubted, self._run_id = set(verdict.doubts), verdict.run_id
+
+    def _may_go_on(self, partition: int, verdict: Verdict) -> bool:
+        """Rebuilt since; or halted, and agreeing again. What was halted by reading a gap stays so."""
+        if verdict.positions[partition].epoch != self._positions[partition].epoch:
+            return True
+        was_doubted = partition in self._doubted or verdict.run_id != self._run_id
+        return partition in self._halted and was_doubted
+
+    async def _is_another(self) -> bool:
+        """Whether this is another Redis process than was certified, or something was rebuilt."""
+        rows = await self._connection.fetch(query("partition.all"))
+        rebuilt = any(row["epoch"] != self._positions[row["partition"]].epoch for row in rows)
+        return rebuilt or await run_id_of(self._client) != self._run_id
+
+    def _go_on(self, partition: int, position: Position) -> None:
+        self._halted.discard(partition)
+        self._metrics.halted.labels(str(partition)).set(0)
+        if position.epoch != self._positions[partition].epoch:
+            self._unsettled.pop(partition, None)
+            self._trimmed[partition] = -1
+        self._positions[partition] = position
+        self._say(f"partition {partition} is certified again, under epoch {position.epoch}")
 
     def _count_events(self, committed: commit.Committed) -> None:
         fold, now_s = committed.fold, time.time()
@@ -156,7 +211,7 @@ class Rounds:
         for partition in partitions:
             position = self._positions[partition]
             done = min(position.sequence, self._unsettled.get(partition, position.sequence + 1) - 1)
-            floor = done + 1 - limits.OUTBOX_TAIL_EVENTS
+            floor = done + 1 - max(1, limits.OUTBOX_TAIL_EVENTS)
             if floor >= self._trimmed[partition] + limits.TRIM_EVENTS_MIN:
                 outbox = self._keyspace.outbox(partition)
                 pipeline.xtrim(outbox, minid=b"%d-%d" % (position.epoch, floor), approximate=True)
@@ -166,6 +221,8 @@ class Rounds:
 
     async def _report(self) -> None:
         self._report_at = time.monotonic() + limits.PERSIST_REPORT_S
+        if self._halted or await self._is_another():
+            await self._certify()
         ends = await self._feed.ends(self._positions)
         for partition, position in self._positions.items():
             end = ends.get(partition, Position(position.epoch, -1))

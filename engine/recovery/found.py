@@ -1,15 +1,17 @@
 """Founds the partitions of a deployment: first the row in Postgres, then the epoch in Redis, then its note.
 
-Idempotent, and completed by the next start if it dies between two of these. A partition that Redis had and
-has no longer (or has under another epoch) is a ``PartitionLost``: it stays closed, because founding it
-again would sell its seats a second time. All partitions are looked at before the first fault is raised, so
-that the others can work.
+Idempotent, and completed by the next start if it dies between two of these. Partitions that are there are
+compared with Postgres and certified (``engine/outbox/certify.py``). One that Redis had and has no longer, or
+has of another epoch or an older state, is a ``PartitionLost``: it stays closed, because founding it again
+would sell its seats a second time. All partitions are looked at before the fault is raised, so that the
+others can work.
 """
 
 from typing import Any
 
 from engine.errors import DeploymentMismatch, PartitionLost
 from engine.inventory.library import load
+from engine.outbox.certify import certify
 from engine.redis.keyspace import Keyspace
 from engine.storage.queries import query
 
@@ -25,9 +27,15 @@ async def found(connection: Any, client: Any, keyspace: Keyspace) -> dict[int, i
     for partition in range(keyspace.partitions):
         await connection.execute(query("partition.found"), partition)
     rows = await connection.fetch(query("partition.all"))
-    lost = [words for row in rows if (words := await _found_one(connection, client, keyspace, row))]
-    if lost:
-        raise PartitionLost("; ".join(lost))
+    for row in rows:
+        if not row["founded"] and row["watermark"] < 0:
+            await client.fcall("dosebook_found", 1, keyspace.outbox(row["partition"]), row["epoch"])
+    verdict = await certify(connection, client, keyspace)
+    for row in rows:
+        if not row["founded"] and row["partition"] not in verdict.doubts:
+            await connection.execute(query("partition.mark_founded"), row["partition"])
+    if verdict.doubts:
+        raise PartitionLost("; ".join(verdict.doubts.values()))
     return {row["partition"]: row["epoch"] for row in rows}
 
 
@@ -39,20 +47,3 @@ async def _check_deployment(connection: Any, keyspace: Keyspace) -> None:
             f"the database was founded with {partitions} partition(s), this start wants"
             f" {keyspace.partitions}: set DOSEBOOK_PARTITIONS={partitions}, or use empty stores"
         )
-
-
-async def _found_one(connection: Any, client: Any, keyspace: Keyspace, row: Any) -> str:
-    """Found one partition if it is new; the words of the fault if it is lost."""
-    partition, epoch = row["partition"], row["epoch"]
-    if not row["founded"] and row["watermark"] < 0:
-        await client.fcall("dosebook_found", 1, keyspace.outbox(partition), epoch)
-    stored = await client.hget(keyspace.meta(partition), "epoch")
-    if stored is None or int(stored) != epoch:
-        has = "does not have it" if stored is None else f"has it under epoch {int(stored)}"
-        return (
-            f"partition {partition} stays closed: Postgres has it under epoch {epoch} with"
-            f" {row['watermark'] + 1} events, Redis {has}. Start Redis with its own data again"
-        )
-    if not row["founded"]:
-        await connection.execute(query("partition.mark_founded"), partition)
-    return ""

@@ -34,7 +34,7 @@ from engine.redis.keyspace import Keyspace
 STEP = "dosebook_step"
 DRAIN = "dosebook_drain"
 # Codes of the operations that `dosebook_drain` takes (engine/inventory/scripts/step.lua).
-DRAINS = frozenset(b"sufrxgl")
+DRAINS = frozenset(b"sufrxglm")
 
 
 class _Waiting(NamedTuple):
@@ -201,7 +201,7 @@ def _fault(partition: int, error: Exception) -> EngineFault:
         return error
     text = str(error)
     if isinstance(error, ResponseError):
-        if text.startswith(("EPOCH", "Function not found", "ERR Function not found")):
+        if text.startswith(("EPOCH", "UNCERTIFIED", "Function not found", "ERR Function not found")):
             return PartitionClosed(f"partition {partition}: {text}")
         if text.startswith(("LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN")):
             return PartitionClosed(f"partition {partition} takes no writes now: {text}")

@@ -21,12 +21,20 @@ class Keyspace(msgspec.Struct, frozen=True):
         return self.prefix(partition) + b"outbox"
 
     def meta(self, partition: int) -> bytes:
-        """Hash with the partition's epoch and clock."""
+        """Hash with the partition's epoch, clock and certified process."""
         return self.prefix(partition) + b"meta"
+
+    def rebuild(self, partition: int) -> bytes:
+        """Token of the rebuild under way; absent otherwise."""
+        return self.prefix(partition) + b"rebuild"
 
     def session(self, partition: int, session: int) -> bytes:
         """Stock of one session: state, width, seat mask."""
         return self.prefix(partition) + b"session:%d" % session
+
+    def bucket(self, partition: int, person: bytes) -> bytes:
+        """Hash of the guards and courses of persons whose keys begin alike."""
+        return self.prefix(partition) + b"person:" + person[:2]
 
     def people(self, partition: int) -> bytes:
         """Pattern of the buckets of guards and courses, for SCAN."""

@@ -9,7 +9,7 @@ from engine.storage.pool import connect_alone
 
 async def test_a_second_run_applies_nothing(database_url: str) -> None:
     connection = await connect_alone(database_url)
-    assert await migrate(connection) == [1]
+    assert await migrate(connection) == [1, 2]
     assert await migrate(connection) == []
     await connection.close()
 
@@ -17,7 +17,7 @@ async def test_a_second_run_applies_nothing(database_url: str) -> None:
 async def test_two_at_once_apply_each_migration_once(database_url: str) -> None:
     both = [await connect_alone(database_url) for _ in range(2)]
     applied = await asyncio.gather(*[migrate(connection) for connection in both])
-    assert sorted(applied) == [[], [1]]
+    assert sorted(applied) == [[], [1, 2]]
     for connection in both:
         await connection.close()
 

@@ -10,7 +10,7 @@ import pytest
 
 from engine import limits
 from engine.domain.course import Appointment, CourseId, Kind
-from engine.errors import PersisterReplaced
+from engine.errors import PartitionClosed, PersisterReplaced
 from engine.inventory import codec
 from engine.outbox import commit, rounds
 from engine.servers.data_dir import DataDir
@@ -430,8 +430,18 @@ async def test_redis_restarted_and_away_for_a_while(database_url: str, hasty: No
             await until(lambda: _said(deployment, "starting over"), working)
             await asyncio.to_thread(server.stop)
             await asyncio.to_thread(server.start)
+            await until(partial(_is_open, deployment), working)
             await deployment.cancelled(course)
             await until(deployment.is_persisted, working)
             running.stop()
             await working
             assert (await deployment.audit()).is_clean
+
+
+async def _is_open(deployment: Deployment) -> bool:
+    """Whether the persister has certified the restarted Redis."""
+    try:
+        await deployment.batcher.put(0, codec.read_guard(person_key(1), Kind.PRIMARY))
+    except PartitionClosed:
+        return False
+    return True

@@ -23,6 +23,7 @@ RECORDS = {
     "r": codec.resolve(COURSE),
     "x": codec.cancel(COURSE, OP, guard_here=True),
     "o": codec.open_session(11, 1, b""),
+    "m": codec.mark(7),
     "g": codec.read_guard(b"p" * 16, 1),
     "l": codec.read_course(COURSE),
 }

@@ -4,7 +4,9 @@
 --
 -- Keys of a partition, all under its hash tag, `{p07}:` being the prefix:
 --   {p07}:outbox          stream of events, ids epoch-sequence without gaps, one field `e`
---   {p07}:meta            hash: epoch, clock (ms, never goes back)
+--   {p07}:meta            hash: epoch, clock (ms, never goes back), certified (run_id of the process that may sell),
+--                         mark (of the persister, see mark.lua)
+--   {p07}:rebuild         string, only while the partition is being rebuilt: the token of that rebuild
 --   {p07}:session:<id>    string: state, width, then the seat mask (bit 1 = free)
 --   {p07}:person:<xx>     hash bucket by two bytes of the person key. A guard's field is person, kind (17 bytes),
 --                         a course's is person, kind, generation (21 bytes)

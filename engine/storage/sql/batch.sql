@@ -5,7 +5,7 @@
 create temp table batch_taken (
     n integer primary key, partition integer not null, person_key uuid not null, kind smallint not null,
     generation bigint not null, session bigint not null, op bytea not null, booked_ms bigint not null,
-    cancelled_ms bigint not null
+    cancelled_ms bigint not null, cancel_op bytea not null
 ) on commit delete rows
 
 -- name: create_seat
@@ -17,7 +17,7 @@ create temp table batch_seat (
 -- name: create_released
 create temp table batch_released (
     n integer not null, partition integer not null, person_key uuid not null, kind smallint not null,
-    generation bigint not null, cancelled_ms bigint not null,
+    generation bigint not null, cancelled_ms bigint not null, cancel_op bytea not null,
     primary key (person_key, kind, generation)
 ) on commit delete rows
 
@@ -67,7 +67,7 @@ delete from batch_seat where n = any($1::integer[])
 delete from batch_released where n = any($1::integer[])
 
 -- name: release_courses
-update course c set state = 'x', cancelled_at = to_timestamp(r.cancelled_ms / 1000.0)
+update course c set state = 'x', cancelled_at = to_timestamp(r.cancelled_ms / 1000.0), cancel_op = r.cancel_op
 from batch_released r
 where c.person_key = r.person_key and c.kind = r.kind and c.generation = r.generation and c.state = 'b'
 
@@ -77,10 +77,11 @@ from batch_released r
 where a.person_key = r.person_key and a.kind = r.kind and a.generation = r.generation and a.live
 
 -- name: take_courses
-insert into course (person_key, kind, generation, location, state, booked_at, cancelled_at, op)
+insert into course (person_key, kind, generation, location, state, booked_at, cancelled_at, op, cancel_op)
 select t.person_key, t.kind, t.generation, s.location, case when t.cancelled_ms = 0 then 'b' else 'x' end::"char",
     to_timestamp(t.booked_ms / 1000.0),
-    case when t.cancelled_ms > 0 then to_timestamp(t.cancelled_ms / 1000.0) end, t.op
+    case when t.cancelled_ms > 0 then to_timestamp(t.cancelled_ms / 1000.0) end, t.op,
+    case when t.cancelled_ms > 0 then t.cancel_op end
 from batch_taken t join session s on s.id = t.session
 
 -- name: take_seats
