@@ -14,7 +14,7 @@ from types import ModuleType
 
 from engine.servers.errors import ServerError
 
-COMMANDS = ("run", "persister", "audit", "test", "check", "simulate", "bench")
+COMMANDS = ("run", "persister", "audit", "test", "check", "simulate", "faults", "plant", "bench")
 
 DESCRIPTION = """\
 dosebook, an open mass vaccination booking engine: both doses in one atomic step, nothing oversold,
