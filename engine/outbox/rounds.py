@@ -72,9 +72,7 @@ class Rounds:
             self._halt(partition, str(fault))
         if not read.entries:
             return False
-        committed = await commit.commit(
-            self._connection, read.entries, self._positions, complete=read.complete
-        )
+        committed = await commit.commit(self._connection, read.entries, self._positions, cut=read.cut)
         self._positions.update(committed.positions)
         self._count_events(committed)
         await self._settle(committed.fold.entries)

@@ -104,6 +104,25 @@ async def test_a_person_moves_on_to_another_partition_behind_a_backlog(
     assert (await four_partitions.audit()).is_clean
 
 
+async def test_a_person_who_left_a_partition_with_a_backlog(
+    four_partitions: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the fault harness: the next course is read before the last one was even booked."""
+    monkeypatch.setattr(limits, "PERSIST_EVENTS_MAX", 4)
+    monkeypatch.setattr(limits, "PERSIST_PARTITION_EVENTS_MIN", 1)
+    for _ in range(3):
+        await four_partitions.cancelled(await four_partitions.booked(21, 1, (1, 1)))
+    await four_partitions.cancelled(await four_partitions.booked(5, 1, (1, 1)))
+    await four_partitions.persist()
+    for _ in range(3):
+        await four_partitions.cancelled(await four_partitions.booked(21, 1, (1, 1)))
+    await four_partitions.cancelled(await four_partitions.booked(5, 1, (1, 1)))
+    await four_partitions.booked(5, 2)
+    await four_partitions.persist()
+    assert await four_partitions.rows(REASONS) == []
+    assert (await four_partitions.audit()).is_clean
+
+
 # Exactly once -----------------------------------------------------------------------------------------------
 
 
@@ -302,7 +321,7 @@ async def test_a_batch_behind_the_watermark_is_not_written(deployment: Deploymen
     async with deployment.pool.acquire() as connection:
         await commit.prepare(connection)
         with pytest.raises(PersisterReplaced):
-            await commit.commit(connection, stale.entries, positions, complete=False)
+            await commit.commit(connection, stale.entries, positions)
     assert await deployment.watermark() == 1
     assert await deployment.rows("select * from course") == []
 
