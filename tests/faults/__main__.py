@@ -14,7 +14,7 @@ from tests.faults.campaign import Round, StuckError, play
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 5
-COLUMNS_MIN = 150
+COLUMNS_MIN = 165
 
 
 def main() -> int:
@@ -63,7 +63,9 @@ def _tell(line: str) -> None:
 
 def _say(rounds: list[Round], title: str) -> None:
     rows = table.summary(rounds)
-    shown = Table(*(name.replace("_", " ") for name in rows[0]), title=title)
+    shown = Table(title=title)
+    for name in rows[0]:
+        shown.add_column(name.replace("_", "\n"), no_wrap=True)
     for row in rows:
         shown.add_row(*(str(row.get(name, "")) for name in rows[0]))
     terminal = Console()

@@ -13,7 +13,7 @@ from tests.faults.strikes import CLASSES
 
 README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- written by ./dosebook faults --readme -->", "<!-- end -->"
-ELSEWHERE = "(found at the end, no fault to blame)"
+ELSEWHERE = "(no fault to blame)"
 
 
 def append(path: Path, round_: Round) -> None:
