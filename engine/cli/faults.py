@@ -15,6 +15,7 @@ what the writers were told against the rows in Postgres, and the audit compares 
   ./dosebook faults                        every class of faults five times
   ./dosebook faults --short                each once, in a minute
   ./dosebook faults --rounds 20 --seed 7 --json faults.json
+  ./dosebook faults --control              break promises on purpose, which must be found
   ./dosebook faults --readme               write the table of all runs into tests/faults/README.md
 
 Other arguments: --partitions N, --history FILE (every run is added there, var/faults.jsonl). The same seed

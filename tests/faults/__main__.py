@@ -11,6 +11,7 @@ from rich.table import Table
 
 from tests.faults import table
 from tests.faults.campaign import Round, StuckError, play
+from tests.faults.strikes import CLASSES, CONTROL
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 5
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--partitions", type=int, default=1)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--history", type=Path, default=ROOT / "var" / "faults.jsonl")
+    parser.add_argument("--control", action="store_true", help="break promises on purpose: must exit with 1")
     parser.add_argument("--readme", action="store_true", help="only write the table of all rounds")
     args = parser.parse_args()
     if args.readme:
@@ -39,20 +41,23 @@ def main() -> int:
         result = {"rounds": rounds, "table": table.summary(rounds)}
         args.json.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
     _say(rounds, "this run")
-    if not args.short:
+    if not args.short and not args.control:
         _say(table.read(args.history), "all runs")
     return 0 if all(one.is_clean for one in rounds) else 1
 
 
 def _play(args: argparse.Namespace) -> list[Round]:
-    count = args.rounds or (1 if args.short else ROUNDS)
+    count = args.rounds or (1 if args.short or args.control else ROUNDS)
+    classes = CONTROL if args.control else CLASSES
     rounds: list[Round] = []
     args.history.parent.mkdir(parents=True, exist_ok=True)
     for seed in range(args.seed, args.seed + count):
         print(f"round {len(rounds) + 1} of {count}, seed {seed}", file=sys.stderr, flush=True)
         kept = args.history.with_name(f"faults-{seed}-requests.jsonl")
-        one = asyncio.run(play(seed, args.partitions, _tell, kept, is_short=args.short))
-        table.append(args.history, one)
+        work = play(seed, args.partitions, _tell, kept, is_short=args.short, classes=classes)
+        one = asyncio.run(work)
+        if not args.control:
+            table.append(args.history, one)
         rounds.append(one)
     return rounds
 

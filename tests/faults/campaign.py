@@ -78,14 +78,20 @@ class Round(msgspec.Struct):
 
 
 async def play(
-    seed: int, partitions: int, say: Callable[[str], None], kept: Path, *, is_short: bool
+    seed: int,
+    partitions: int,
+    say: Callable[[str], None],
+    kept: Path,
+    *,
+    is_short: bool,
+    classes: Sequence[FaultClass] = CLASSES,
 ) -> Round:
     """Play one round. ``kept`` is where the history of a round that is not clean is written."""
     began, chance, history = time.monotonic(), Random(seed), History()
     async with open_system(WRITERS * PEOPLE_PER_WRITER, partitions) as system:
         async with _load(system, history, chance):
             faults = []
-            for fault in chance.sample(CLASSES, len(CLASSES)):
+            for fault in chance.sample(classes, len(classes)):
                 faults.append(await _strike(fault, system, history, chance, is_short=is_short))
                 say(_words(faults[-1]))
         await _drained(system)

@@ -4,6 +4,7 @@ A strike returns when the fault itself is over: at once for a kill, after SIGCON
 pass again for a loss. What the system needs to recover is measured from there.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from random import Random
@@ -15,6 +16,7 @@ from tests.faults.system import System
 STOP_S, LONG_STOP_S, LONG_STOPS = (1.0, 5.0), (5.0, 30.0), 0.2
 SHORT_STOP_S = (1.0, 1.3)
 LOSS_S = (0.3, 1.0)
+NOTICE_S = 1.0
 
 
 class FaultClass(msgspec.Struct, frozen=True):
@@ -40,9 +42,17 @@ async def lose_replies(system: System, chance: Random, is_short: bool) -> None:
     await system.proxy.lose(chance.uniform(*LOSS_S))
 
 
+async def sabotage(system: System, chance: Random, is_short: bool) -> None:
+    """Break promises on purpose, and let the writers notice."""
+    await system.sabotage()
+    await asyncio.sleep(NOTICE_S)
+
+
 CHILDREN = {"redis": "Redis", "api": "API", "persister": "persister", "postgres": "Postgres"}
 CLASSES = (
     *(FaultClass(f"kill -9 of {words}", partial(kill, name)) for name, words in CHILDREN.items()),
     *(FaultClass(f"SIGSTOP of {words}", partial(stop, name)) for name, words in CHILDREN.items()),
     FaultClass("replies lost after execution", lose_replies),
 )
+# Not a fault that anybody promised to survive: it shows that the harness can fail.
+CONTROL = (FaultClass("control: sabotage", sabotage),)

@@ -44,6 +44,16 @@ DAYS = (2, 32)
 PARIS = "Europe/Paris"
 RUNNING_S_MAX = 60.0
 POLL_S = 0.02
+FORGET = """
+with gone as (
+  delete from course where (person_key, generation) in
+    (select person_key, generation from course where state = 'b' limit 20)
+  returning person_key, generation
+)
+delete from appointment a using gone
+where a.person_key = gone.person_key and a.generation = gone.generation
+returning a.seat
+"""
 COURSES = """
 select c.person_key, c.generation, c.location, c.state = 'b' as is_live, c.op,
   array_agg(array[a.dose, a.session, a.slot, a.seat, a.live::integer])
@@ -82,6 +92,10 @@ class System:
             await asyncio.sleep(seconds)
         finally:
             self._signal(pids, signal.SIGCONT)
+
+    async def sabotage(self) -> None:
+        """What no fault may do: lose courses that Postgres had."""
+        await self._fetch(FORGET)
 
     async def until_running(self) -> None:
         """Wait until every child runs. Raises ``TimeoutError``."""

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,12 +29,11 @@ KEPT = Round(
 )
 
 
-@pytest.mark.timeout(120)
-def test_every_class_of_faults_once(tmp_path: Path) -> None:
-    result, history = tmp_path / "result.json", tmp_path / "faults.jsonl"
-    command = [sys.executable, "-m", "tests.faults", "--short", "--json", str(result)]
+def faults(folder: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
+    """Run the command; its exit status, its output, its one round."""
+    command = [sys.executable, "-m", "tests.faults", *options, "--json", str(folder / "result.json")]
     done = subprocess.run(
-        [*command, "--history", str(history)],
+        [*command, "--history", str(folder / "faults.jsonl")],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=110,
@@ -41,13 +41,30 @@ def test_every_class_of_faults_once(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (one,) = json.loads(result.read_bytes())["rounds"]
+    assert (folder / "result.json").exists(), done.stdout + done.stderr
+    (one,) = json.loads((folder / "result.json").read_bytes())["rounds"]
+    return done.returncode, done.stdout + done.stderr, one
+
+
+@pytest.mark.timeout(120)
+def test_every_class_of_faults_once(tmp_path: Path) -> None:
+    status, output, one = faults(tmp_path, "--short")
+    assert status == 0, output
     assert {fault["name"] for fault in one["faults"]} == {fault.name for fault in CLASSES}
     assert max(fault["unanswered"] for fault in one["faults"]) >= 100
     assert one["replies_lost"] > 0
     assert one["outcomes"]["ok"] > 1_000
-    assert [kept.seed for kept in table.read(history)] == [1]
+    assert [kept.seed for kept in table.read(tmp_path / "faults.jsonl")] == [1]
+
+
+@pytest.mark.timeout(120)
+def test_control_broken_promises_are_seen(tmp_path: Path) -> None:
+    status, output, one = faults(tmp_path, "--control")
+    assert status == 1, output
+    assert one["faults"][0]["figures"]["lost"] > 0
+    assert one["audit"], output
+    assert (tmp_path / "faults-1-requests.jsonl").exists()
+    assert not (tmp_path / "faults.jsonl").exists()
 
 
 def test_rounds_are_added_up(tmp_path: Path) -> None:
