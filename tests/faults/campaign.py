@@ -87,7 +87,7 @@ async def play(
     classes: Sequence[FaultClass] = CLASSES,
 ) -> Round:
     """Play one round. ``kept`` is where the history of a round that is not clean is written."""
-    began, chance, history = time.monotonic(), Random(seed), History()
+    began, chance, history, is_over = time.monotonic(), Random(seed), History(), False
     async with open_system(WRITERS * PEOPLE_PER_WRITER, partitions) as system:
         async with _load(system, history, chance):
             faults = []
@@ -97,6 +97,10 @@ async def play(
         await _drained(system)
         findings, exposed = await _check(system, history)
         report = await _audited(system, history, kept.with_suffix(".acks"))
+        is_over = True
+    if not is_over:
+        # The supervisor leaves its block without an error then.
+        raise StuckError("stopped by a signal: this round says nothing")
     for finding in findings:
         _blame(finding, faults)
     round_ = Round(
