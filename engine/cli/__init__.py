@@ -14,7 +14,10 @@ from types import ModuleType
 
 from engine.servers.errors import ServerError
 
-COMMANDS = ("run", "persister", "audit", "rebuild", "test", "check", "simulate", "bench")
+COMMANDS = (
+    *("run", "persister", "audit", "rebuild"),
+    *("test", "check", "simulate", "faults", "plant", "bench"),
+)
 
 DESCRIPTION = """\
 dosebook, an open mass vaccination booking engine: both doses in one atomic step, nothing oversold,

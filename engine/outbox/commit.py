@@ -12,7 +12,7 @@ import msgspec
 
 from engine.errors import EngineFault, PersisterReplaced
 from engine.outbox.feed import Entry, Position, digest_of
-from engine.outbox.fold import Broken, Fold, appointments_of, without
+from engine.outbox.fold import Broken, Fold, appointments_of, not_younger, without
 from engine.storage.copy import Row, copy_rows
 from engine.storage.pool import rows_of
 from engine.storage.queries import query
@@ -50,16 +50,21 @@ async def commit(
     entries: Mapping[int, list[Entry]],
     positions: Mapping[int, Position],
     *,
-    complete: bool,
+    cut: frozenset[int] = frozenset(),
     marks: Mapping[int, int] | None = None,
 ) -> Committed:
-    """Write a batch, or the part of it that can be judged; ``marks`` by partition are in Redis already.
+    """Write a batch, or the part of it that can be judged. ``cut``: partitions with more to be read.
 
-    A person's next course may be read before the cancellation of the last one, which lives in another
-    partition: if the read was cut short (not ``complete``), such an event and those behind it wait for the
-    next round. If nothing could be written otherwise, it is judged as it stands.
+    ``marks`` by partition are in Redis already.
+
+    A person's courses may live in several partitions, so one of them may be read before another that came
+    first. What is younger than all that was read of a cut partition waits for the next round
+    (``fold.not_younger``): then a course is never written before the ones that it follows. A course that
+    still comes too early (partitions whose clocks differ) waits as well, with what is behind it. If nothing
+    could be written otherwise, all that was read is judged as it stands.
     """
-    batch = dict(entries)
+    complete, batch = not cut, not_younger(entries, cut)
+    held_back = batch != dict(entries)
     while True:
         fold = Fold(batch)
         try:
@@ -70,7 +75,12 @@ async def commit(
                 return Committed(fold, await _advance(connection, batch, positions))
         except _TooEarly as early:
             shorter = without(batch, early.entries)
-            complete, batch = (False, shorter) if shorter else (True, batch)
+            if shorter:
+                batch = shorter
+            elif held_back:
+                held_back, batch = False, dict(entries)
+            else:
+                complete = True
 
 
 async def _write(connection: Any, fold: Fold, *, final: bool) -> None:

@@ -41,11 +41,16 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """Entries by partition, in order; the faults of those that could not be read; whether all was read."""
+    """Entries by partition, in order; the faults of those that could not be read; which were cut short."""
 
     entries: dict[int, list[Entry]]
     faults: dict[int, OutboxGap]
-    complete: bool
+    cut: frozenset[int] = frozenset()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all was read."""
+        return not self.cut
 
 
 class Feed:
@@ -60,7 +65,7 @@ class Feed:
         """Up to ``count`` entries after each position; with ``block_ms``, waits that long for the first."""
         streams = {self._keys[p]: position.id for p, position in positions.items()}
         if not streams:
-            return Read({}, {}, True)
+            return Read({}, {})
         reply = await self._client.xread(streams, count=count, block=block_ms)
         entries: dict[int, list[Entry]] = {}
         faults: dict[int, OutboxGap] = {}
@@ -70,7 +75,8 @@ class Feed:
                 entries[partition] = list(_entries(partition, positions[partition], items))
             except OutboxGap as gap:
                 faults[partition] = gap
-        return Read(entries, faults, all(len(items) < count for items in entries.values()))
+        cut = frozenset(partition for partition, items in entries.items() if len(items) >= count)
+        return Read(entries, faults, cut)
 
     async def firsts(self, partitions: Iterable[int]) -> dict[int, int]:
         """Sequence of the first entry that is still in each outbox; nothing for an empty one."""

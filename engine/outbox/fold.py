@@ -8,6 +8,7 @@ the batch cannot know (rows committed before) is proved by ``sql/batch.sql`` in 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from itertools import takewhile
 
 from engine.domain.course import Appointment, CourseId
 from engine.inventory import codec
@@ -155,6 +156,31 @@ def without(entries: Mapping[int, list[Entry]], first: Iterable[Entry]) -> dict[
         for partition, items in entries.items()
     }
     return {partition: items for partition, items in kept.items() if items}
+
+
+def not_younger(entries: Mapping[int, list[Entry]], cut: Iterable[int]) -> dict[int, list[Entry]]:
+    """The batch up to where the earliest of the cut partitions was cut, by the partitions' clocks.
+
+    On one server all partitions have one clock, so this is a consistent cut. It never is empty: the earliest
+    cut partition keeps all that was read of it.
+    """
+    ends = {partition: _at_ms(entries[partition][-1]) for partition in cut}
+    if not ends:
+        return dict(entries)
+    horizon = min(ends.values())
+    kept = {
+        partition: items
+        if ends.get(partition) == horizon
+        else list(takewhile(lambda entry: _at_ms(entry) < horizon, items))
+        for partition, items in entries.items()
+    }
+    return {partition: items for partition, items in kept.items() if items}
+
+
+def _at_ms(entry: Entry) -> int:
+    """When it happened; 0 for what cannot be read, which waits for nobody."""
+    event = _event(entry)
+    return 0 if event is None else event.at_ms
 
 
 def _event(entry: Entry) -> codec.Event | None:

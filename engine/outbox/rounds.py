@@ -82,7 +82,7 @@ class Rounds:
             return False
         marks = await self._mark(read.entries.values())
         committed = await commit.commit(
-            self._connection, read.entries, self._positions, complete=read.complete, marks=marks
+            self._connection, read.entries, self._positions, cut=read.cut, marks=marks
         )
         self._positions.update(committed.positions)
         self._count_events(committed)

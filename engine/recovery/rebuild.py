@@ -132,7 +132,7 @@ class Rebuild:
             if not read.entries:
                 return
             try:
-                saved = await commit.commit(self._connection, read.entries, positions, complete=read.complete)
+                saved = await commit.commit(self._connection, read.entries, positions, cut=read.cut)
             except PersisterReplaced:
                 continue  # A persister commits them at this moment: look again where it is.
             self._counts["events_saved"] += len(saved.fold.entries)

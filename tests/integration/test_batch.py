@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +19,9 @@ from engine.booking.steps import Placement
 from engine.domain import seats
 from engine.errors import EngineFault, OutcomeUnknown, PartitionClosed, QueueFull, StepFailed
 from engine.inventory import codec
-from engine.redis.batch import Batcher
+from engine.redis.batch import STEP, Batcher
 from engine.redis.connection import connect
+from engine.redis.keyspace import Keyspace
 from engine.servers.data_dir import DataDir
 from engine.servers.redis import RedisServer
 from tests.world import EPOCH, Location, World, person_key
@@ -82,6 +84,34 @@ async def test_a_lost_reply_is_unknown_and_the_same_op_finds_its_answer(
             assert isinstance(outcome, Booked)
             assert outcome.course.id.person == request.person
     assert world.free(1) + world.free(2) == 2 * 10 * 200 - 50
+
+
+async def test_a_call_is_sent_once(tmp_path: Path) -> None:
+    """A server that executes and never answers: the caller hears "unknown", and nothing is repeated."""
+    calls = 0
+
+    async def execute_and_hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal calls
+        try:
+            while data := await reader.read(65536):
+                if STEP.encode() in data:
+                    calls += 1
+                    return
+                writer.write(b"+OK\r\n" * data.count(b"\r\nCLIENT\r\n"))
+        finally:
+            writer.close()
+
+    server = await asyncio.start_unix_server(execute_and_hang_up, tmp_path / "s")
+    client: Any = connect(f"unix://{tmp_path / 's'}", timeout_s=2)
+    batcher = Batcher(client, Keyspace(1), lambda partition: EPOCH)
+    try:
+        with pytest.raises(OutcomeUnknown):
+            await batcher.put(0, codec.read_guard(person_key(1), 1))
+        assert calls == 1
+    finally:
+        await batcher.close()
+        await client.aclose()
+        server.close()
 
 
 def pid_of_stopped(server: RedisServer) -> int:

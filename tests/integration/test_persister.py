@@ -13,9 +13,11 @@ from engine.domain.course import Appointment, CourseId, Kind
 from engine.errors import PartitionClosed, PersisterReplaced
 from engine.inventory import codec
 from engine.outbox import commit, rounds
+from engine.outbox.feed import Feed, Position
 from engine.servers.data_dir import DataDir
 from engine.servers.postgres import PostgresServer
 from engine.servers.redis import RedisServer
+from engine.storage.queries import query
 from tests.deployment import LOCATIONS, Deployment, until
 from tests.integration.conftest import MakeDeployment
 from tests.world import person_key
@@ -96,6 +98,25 @@ async def test_a_person_moves_on_to_another_partition_behind_a_backlog(
     for _ in range(3):
         await four_partitions.cancelled(await four_partitions.booked(21, 1, (1, 1)))
     await four_partitions.cancelled(first)
+    await four_partitions.booked(5, 2)
+    await four_partitions.persist()
+    assert await four_partitions.rows(REASONS) == []
+    assert (await four_partitions.audit()).is_clean
+
+
+async def test_a_person_who_left_a_partition_with_a_backlog(
+    four_partitions: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the fault harness: the next course is read before the last one was even booked."""
+    monkeypatch.setattr(limits, "PERSIST_EVENTS_MAX", 4)
+    monkeypatch.setattr(limits, "PERSIST_PARTITION_EVENTS_MIN", 1)
+    for _ in range(3):
+        await four_partitions.cancelled(await four_partitions.booked(21, 1, (1, 1)))
+    await four_partitions.cancelled(await four_partitions.booked(5, 1, (1, 1)))
+    await four_partitions.persist()
+    for _ in range(3):
+        await four_partitions.cancelled(await four_partitions.booked(21, 1, (1, 1)))
+    await four_partitions.cancelled(await four_partitions.booked(5, 1, (1, 1)))
     await four_partitions.booked(5, 2)
     await four_partitions.persist()
     assert await four_partitions.rows(REASONS) == []
@@ -209,6 +230,42 @@ async def test_trimming_keeps_the_tail_and_nothing_unpersisted(
     assert (await deployment.audit()).is_clean
 
 
+async def test_trimming_spares_a_backlog(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "OUTBOX_TAIL_EVENTS", 10)
+    monkeypatch.setattr(limits, "TRIM_EVENTS_MIN", 50)
+    monkeypatch.setattr(limits, "PERSIST_EVENTS_MAX", 100)
+    for _ in range(200):
+        await deployment.cancelled(await deployment.booked(1, 1))
+    persister = deployment.persister()
+    working = asyncio.create_task(persister.run())
+    await until(partial(_persisted_or_halted, deployment), working)
+    persister.stop()
+    await working
+    assert await deployment.is_persisted(), deployment.said
+    assert await deployment.client.xlen(deployment.keyspace.outbox(0)) < 400
+
+
+async def _persisted_or_halted(deployment: Deployment) -> bool:
+    return await deployment.is_persisted() or await _said(deployment, "HALTED")
+
+
+async def test_trimming_spares_what_is_not_settled(
+    four_partitions: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A guard in another partition cannot be told: its event stays, however long the outbox grows."""
+    monkeypatch.setattr(limits, "OUTBOX_TAIL_EVENTS", 10)
+    monkeypatch.setattr(limits, "TRIM_EVENTS_MIN", 50)
+    course = await four_partitions.booked(1, 4)
+    for _ in range(150):
+        await four_partitions.cancelled(await four_partitions.booked(4, 4))
+    with monkeypatch.context() as patched:
+        patched.setattr(codec, "settle", lambda course: b"?")
+        await four_partitions.persist()
+    partition = four_partitions.keyspace.of_location(course.location)
+    entries = await four_partitions.client.xrange(four_partitions.keyspace.outbox(partition), count=1)
+    assert codec.event(entries[0][1][b"e"]).course == course.id
+
+
 # Owners -----------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +302,27 @@ async def test_a_moved_watermark_ends_it_and_writes_nothing(
     await deployment.booked(1, 1)
     with pytest.raises(PersisterReplaced):
         await deployment.persister().run()
+    assert await deployment.rows("select * from course") == []
+
+
+async def test_one_connection_owns_a_partition(deployment: Deployment) -> None:
+    async with deployment.pool.acquire() as one, deployment.pool.acquire() as two:
+        assert await one.fetchval(query("partition.lock"), 0)
+        assert not await two.fetchval(query("partition.lock"), 0)
+
+
+async def test_a_batch_behind_the_watermark_is_not_written(deployment: Deployment) -> None:
+    """An owner that was stopped wakes up with a batch that its successor has written."""
+    await deployment.booked(1, 1)
+    await deployment.booked(2, 2)
+    positions = {0: Position(deployment.epochs[0], -1)}
+    stale = await Feed(deployment.client, deployment.keyspace).read(positions, 1)
+    await deployment.pool.execute("update partition set watermark = 1")
+    async with deployment.pool.acquire() as connection:
+        await commit.prepare(connection)
+        with pytest.raises(PersisterReplaced):
+            await commit.commit(connection, stale.entries, positions)
+    assert await deployment.watermark() == 1
     assert await deployment.rows("select * from course") == []
 
 

@@ -117,6 +117,14 @@ def test_a_late_duplicate_after_the_cancellation_gets_the_old_answer(world: Worl
     assert (world.free(1), world.free(2)) == (6, 5)
 
 
+def test_a_key_of_a_cancelled_booking_with_another_body_is_refused(world: World) -> None:
+    world.book(1, 1, key="a")
+    world.run(cancel(course_of(1), 1, OTHER, world.placement))
+    world.settle_all()
+    assert world.book(1, 1, (1, 1), key="a") == Refused(Reason.KEY_REUSED)
+    assert world.free(1) == 6
+
+
 def test_the_key_of_the_booking_cannot_cancel(world: World) -> None:
     world.book(1, 1, key="a")
     op = world.request(1, 1, key="a").op

@@ -1,0 +1,74 @@
+"""What clients asked and were told: one record for each request, with its times.
+
+A request's outcome is ``ok`` (acknowledged), ``refused`` (final), ``away`` (503: nothing was written, ask
+again) or ``unknown``. An unknown one with a status was answered 202: it is past its deadline and cannot
+happen later. Without a status no answer came at all: a copy may still be on its way.
+"""
+
+import asyncio
+import time
+from typing import Literal
+
+import msgspec
+
+Outcome = Literal["ok", "refused", "away", "unknown"]
+Seat = tuple[int, int, int, int]
+
+
+class Op(msgspec.Struct, gc=False):
+    """One request. Times are seconds of one monotonic clock; ``seats`` are (dose, session, slot, seat).
+
+    For a cancellation ``generation`` and ``location`` say what is to be cancelled; for an acknowledged
+    booking they are the answer's. ``op_key`` is what the idempotency key becomes in the rows.
+    """
+
+    act: Literal["book", "cancel"]
+    person: str
+    key: str
+    op_key: str
+    sent_s: float
+    generation: int = 0
+    location: int = 0
+    answered_s: float = float("inf")
+    outcome: Outcome = "unknown"
+    status: int = 0
+    words: str = ""
+    reference: str = ""
+    seats: tuple[Seat, ...] = ()
+
+
+class History:
+    """All requests of a run, those under way, and who waits for the next acknowledged one."""
+
+    def __init__(self) -> None:
+        self.ops: list[Op] = []
+        self.unanswered = 0
+        self._began = time.monotonic()
+        self._waiting: list[tuple[float, asyncio.Future[float]]] = []
+
+    def now_s(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self._began
+
+    def sent(self, op: Op) -> None:
+        """A request leaves."""
+        self.ops.append(op)
+        self.unanswered += 1
+
+    def ended(self, op: Op) -> None:
+        """It was answered, or given up."""
+        self.unanswered -= 1
+        if op.outcome == "ok":
+            for after_s, future in self._waiting:
+                if op.sent_s >= after_s and not future.done():
+                    future.set_result(op.answered_s)
+
+    async def first_ok(self, after_s: float, timeout_s: float) -> float:
+        """When the first write that was sent after ``after_s`` was acknowledged. Raises ``TimeoutError``."""
+        future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        waiting = (after_s, future)
+        self._waiting.append(waiting)
+        try:
+            return await asyncio.wait_for(future, timeout_s)
+        finally:
+            self._waiting.remove(waiting)

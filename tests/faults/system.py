@@ -1,0 +1,269 @@
+"""The system under test: stores, proxy, persister and API as supervised children, and hands to strike them.
+
+One machine, ``appendfsync always``, one API process. Engine and persister reach Redis through the proxy; the
+harness itself, and the audit, reach it directly.
+"""
+
+import asyncio
+import os
+import signal
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from engine.capacity.open import Inventory, open_sessions
+from engine.cli.site import Site, prepare_stores
+from engine.domain import seats
+from engine.domain.capacity import Location, SessionPlan
+from engine.privacy.references import PersonRef, References
+from engine.privacy.secrets import open_secrets
+from engine.redis.batch import Batcher
+from engine.redis.connection import connect
+from engine.redis.keyspace import Keyspace
+from engine.servers.data_dir import DataDir
+from engine.servers.ports import listen
+from engine.servers.postgres import PostgresServer
+from engine.servers.redis import RedisServer
+from engine.servers.supervisor import State, Supervisor
+from engine.settings import Settings
+from engine.storage.pool import connect_alone, connect_pool
+from tests.faults.checker import CourseRow, Outbox
+from tests.faults.proxy import Proxy
+from tests.faults.writers import Person, Place
+from tests.servers.processes import family
+
+# (slots, lines) of each location: some sell out again and again, some never.
+SIZES = {1: (40, 10), 2: (40, 10), 3: (40, 10), 4: (40, 10), 5: (10, 2), 6: (5, 1)}
+DAYS = (2, 32)
+PARIS = "Europe/Paris"
+RUNNING_S_MAX = 60.0
+POLL_S = 0.02
+FORGET = """
+with gone as (
+  delete from course where (person_key, generation) in
+    (select person_key, generation from course where state = 'b' limit 20)
+  returning person_key, generation
+)
+delete from appointment a using gone
+where a.person_key = gone.person_key and a.generation = gone.generation
+returning a.seat
+"""
+COURSES = """
+select c.person_key, c.generation, c.location, c.state = 'b' as is_live, c.op,
+  array_agg(array[a.dose, a.session, a.slot, a.seat, a.live::integer])
+    filter (where a.dose is not null) as seats
+from course c left join appointment a using (person_key, kind, generation)
+group by c.person_key, c.kind, c.generation
+"""
+
+
+class System:
+    """A running system. Made by ``open_system``."""
+
+    def __init__(
+        self, supervisor: Supervisor, redis: RedisServer, settings: Settings, proxy: Proxy, url: str
+    ) -> None:
+        self.proxy = proxy
+        self.settings = settings
+        self.url = url
+        self.references = References(open_secrets(settings.secrets_dir).reference_key)
+        self.people: list[Person] = []
+        self.places: list[Place] = []
+        self.sizes: dict[int, tuple[int, int]] = {}
+        self._supervisor = supervisor
+        self._redis = redis
+        self._keyspace = Keyspace(settings.partitions)
+
+    async def kill(self, name: str) -> None:
+        """``kill -9`` of a child and everything below it."""
+        self._signal(await asyncio.to_thread(self._family, name), signal.SIGKILL)
+
+    async def stop(self, name: str, seconds: float) -> None:
+        """SIGSTOP of a child and everything below it, for a while."""
+        pids = await asyncio.to_thread(self._family, name)
+        self._signal(pids, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._signal(pids, signal.SIGCONT)
+
+    async def sabotage(self) -> None:
+        """What no fault may do: lose courses that Postgres had."""
+        await self._fetch(FORGET)
+
+    async def until_running(self) -> None:
+        """Wait until every child runs. Raises ``TimeoutError``."""
+        async with asyncio.timeout(RUNNING_S_MAX):
+            while any(child.state is not State.RUNNING for child in self._supervisor.status()):
+                await asyncio.sleep(POLL_S)
+
+    async def until_persisted(self) -> float:
+        """Wait until Postgres has what the outboxes hold now; how long it took. Raises ``TimeoutError``."""
+        began = time.monotonic()
+        ends = await self._ends()
+        async with asyncio.timeout(RUNNING_S_MAX):
+            while not await self._has(ends):
+                await asyncio.sleep(POLL_S)
+        return time.monotonic() - began
+
+    async def rows(self) -> list[CourseRow]:
+        """Every course in Postgres with its appointments."""
+        return [_row(row) for row in await self._fetch(COURSES)]
+
+    async def quarantined(self) -> int:
+        """Events that broke a proof."""
+        return int((await self._fetch("select count(*) as n from quarantine"))[0]["n"])
+
+    async def outboxes(self) -> list[Outbox]:
+        """The ends of all partitions, once nothing moves."""
+        marks = await self._watermarks()
+        client: Any = connect(self._redis.url, connections=1)
+        try:
+            found = []
+            for partition in range(self._keyspace.partitions):
+                entries = await client.xrange(self._keyspace.outbox(partition))
+                sequences = [int(entry.partition(b"-")[2]) for entry, _ in entries]
+                last = await self._last(client, partition)
+                found.append(Outbox(partition, sequences, last, marks[partition]))
+            return found
+        finally:
+            await client.aclose()
+
+    def _family(self, name: str) -> list[int]:
+        """Process ids, the parent first."""
+        parent = next(child.pid for child in self._supervisor.status() if child.name == name)
+        if parent is None:
+            raise ProcessLookupError(f"{name} does not run")
+        return sorted(family(parent), key=lambda pid: pid != parent)
+
+    @staticmethod
+    def _signal(pids: list[int], number: signal.Signals) -> None:
+        for pid in pids:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+    async def _has(self, ends: dict[int, int]) -> bool:
+        try:
+            marks = await self._watermarks()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+            return False
+        return all(marks[partition] >= end for partition, end in ends.items())
+
+    async def _ends(self) -> dict[int, int]:
+        client: Any = connect(self._redis.url, connections=1)
+        try:
+            return {p: await self._last(client, p) for p in range(self._keyspace.partitions)}
+        finally:
+            await client.aclose()
+
+    async def _last(self, client: Any, partition: int) -> int:
+        entries = await client.xrevrange(self._keyspace.outbox(partition), count=1)
+        return int(entries[0][0].partition(b"-")[2]) if entries else -1
+
+    async def _watermarks(self) -> dict[int, int]:
+        rows = await self._fetch("select partition, watermark from partition")
+        return {row["partition"]: row["watermark"] for row in rows}
+
+    async def _fetch(self, sql: str) -> list[Any]:
+        connection = await connect_alone(self.settings.database_url)
+        try:
+            return list(await connection.fetch(sql))
+        finally:
+            await connection.close()
+
+
+@asynccontextmanager
+async def open_system(people: int, partitions: int) -> AsyncIterator[System]:
+    """Start everything on empty stores, register people, open sessions; stop everything at the end."""
+    with DataDir.make_temporary() as data:
+        async with Supervisor(data) as supervisor:
+            redis, postgres = RedisServer(data), PostgresServer(data)
+            await asyncio.gather(supervisor.start(redis), supervisor.start(postgres))
+            settings = Settings(redis.url, postgres.url, data.path / "secrets", partitions)
+            async with Proxy(data.run_dir / "proxy.sock", redis.socket) as proxy:
+                listener = listen(0)
+                system = System(supervisor, redis, settings, proxy, listener.url)
+                await _fill(system, people)
+                behind_proxy = msgspec.structs.replace(settings, redis_url=f"unix://{proxy.path}")
+                try:
+                    await Site(data, behind_proxy, listener).start(supervisor, 1)
+                    yield system
+                finally:
+                    # The children end before the way to Redis does.
+                    for name in ("api", "persister"):
+                        if any(child.name == name for child in supervisor.status()):
+                            await supervisor.stop(name)
+                    listener.close()
+
+
+async def _fill(system: System, people: int) -> None:
+    """Found the partitions, register the people, open the sessions."""
+    epochs, keyspace = await prepare_stores(system.settings), Keyspace(system.settings.partitions)
+    client, pool = connect(system.settings.redis_url), await connect_pool(system.settings.database_url)
+    batcher = Batcher(client, keyspace, epochs.__getitem__)
+    try:
+        await open_sessions(pool, Inventory(client, batcher, keyspace), _locations(), _plans())
+        keys = [uuid.uuid5(uuid.NAMESPACE_OID, str(n)) for n in range(people)]
+        async with pool.acquire() as connection:
+            await connection.copy_records_to_table(
+                "person", records=[(key, b"") for key in keys], columns=["person_key", "sealed"]
+            )
+        rows = await pool.fetch("select id, location, slots, lines from session order by location, day")
+    finally:
+        await batcher.close()
+        await client.aclose()
+        await pool.close()
+    sign = system.references.of_person
+    system.people = [Person(key.hex, sign(PersonRef(key.bytes))) for key in keys]
+    system.sizes = {row["id"]: (row["slots"], row["lines"]) for row in rows}
+    for first, second in zip(rows[::2], rows[1::2], strict=True):
+        system.places.append(Place(first["location"], (first["id"], second["id"]), first["slots"]))
+
+
+def _locations() -> list[Location]:
+    return [
+        Location(
+            n,
+            str(n),
+            f"Place {n}",
+            "1 rue A",
+            "75011",
+            "Paris",
+            "75",
+            "11",
+            48.8,
+            2.3 + n / 100,
+            "Europe/Paris",
+        )
+        for n in SIZES
+    ]
+
+
+def _plans() -> Iterator[SessionPlan]:
+    for location, (slots, lines) in SIZES.items():
+        for day in DAYS:
+            on = datetime.now(UTC) + timedelta(days=day)
+            starts_at = on.replace(hour=7, minute=0, second=0, microsecond=0)
+            mask = bytes(seats.all_free(slots, lines))
+            yield SessionPlan(location, "pfizer", on.date(), starts_at, 5, slots, lines, mask)
+
+
+def _row(row: Any) -> CourseRow:
+    all_seats = [tuple(fields) for fields in row["seats"] or ()]
+    return CourseRow(
+        person=row["person_key"].hex,
+        generation=row["generation"],
+        location=row["location"],
+        is_live=row["is_live"],
+        op_key=bytes(row["op"][:8]).hex(),
+        seats=tuple(fields[:4] for fields in all_seats),
+        live_seats=tuple(fields[:4] for fields in all_seats if fields[4]),
+    )
