@@ -257,5 +257,6 @@ def _freeze(catalogue: Catalogue) -> None:
     started = time.monotonic()
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*limits.COLLECTOR_THRESHOLDS)
     counts = {"locations": len(catalogue.locations), "sessions": len(catalogue.sessions)}
     _log.info("engine.loaded", seconds=round(time.monotonic() - started, 3), **counts)

@@ -19,6 +19,9 @@ CLAIM_ATTEMPTS_MAX = 3
 PERSIST_EVENTS_MAX = 2_000
 # Persisted events kept in an outbox for readers that are a little behind; one further behind reloads.
 OUTBOX_TAIL_EVENTS = 10_000
+# Python's collector, per generation: a request makes some hundred objects, nearly all freed by their counts.
+# With the default (700, 10, 10) it ran every few requests and found nothing.
+COLLECTOR_THRESHOLDS = (50_000, 20, 50)
 # Body of a request. Larger ones: 413.
 BODY_BYTES_MAX = 16_384
 # Lines of a session.

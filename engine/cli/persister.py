@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import gc
 import signal
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ async def _persist(stores: "Stores", metrics: "Metrics") -> None:
     """Persist, and sweep stale claims beside it, until SIGTERM or SIGINT."""
     from engine.outbox.persister import Persister
 
+    gc.set_threshold(*limits.COLLECTOR_THRESHOLDS)
     persister = Persister(stores, metrics, _say)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
