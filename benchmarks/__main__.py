@@ -35,18 +35,25 @@ def _machine() -> dict[str, object]:
 
 
 def _say(routes: list[http.RouteRatio], script: scripts.ScriptRatio) -> None:
-    table = Table("clients", "no-op rps", "booking rps", "ratio", "no-op CPU", "booking CPU", "ratio", "p99")
+    table = Table(
+        "clients", "against", "no-op rps", "booking rps", "ratio", "no-op CPU", "booking CPU", "ratio"
+    )
     for row in routes:
-        table.add_row(
-            str(row.clients),
-            f"{row.noop.rps:,.0f}",
-            f"{row.booking.rps:,.0f}",
-            f"{row.rps_ratio:.2f}",
-            f"{row.noop.cpu_us:.0f} µs",
-            f"{row.booking.cpu_us:.0f} µs",
-            f"{row.cpu_ratio:.2f}",
-            f"{row.booking.p99_ms:.1f} ms",
+        sides = (
+            ("same door", row.noop, row.rps_ratio, row.cpu_ratio),
+            ("bare", row.bare, row.bare_rps_ratio, row.bare_cpu_ratio),
         )
+        for name, noop, rps_ratio, cpu_ratio in sides:
+            table.add_row(
+                str(row.clients),
+                name,
+                f"{noop.rps:,.0f}",
+                f"{row.booking.rps:,.0f}",
+                f"{rps_ratio:.2f}",
+                f"{noop.cpu_us:.0f} µs",
+                f"{row.booking.cpu_us:.0f} µs",
+                f"{cpu_ratio:.2f}",
+            )
     console = Console()
     console.print(table)
     console.print(

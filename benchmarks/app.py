@@ -19,6 +19,7 @@ from api.requests import StrictJson, idempotency_key
 from api.site import Site
 
 NOOP_PATH = "/benchmark/noop"
+BARE_PATH = "/benchmark/bare"
 # As long as the real ones.
 REFERENCE = "bkg_" + "0" * 66
 HEADERS = [(b"location", b"/v1/bookings/" + REFERENCE.encode())]
@@ -27,7 +28,10 @@ NOON = datetime(2021, 7, 12, 12, tzinfo=ZoneInfo("Europe/Paris"))
 
 
 def routes(site: Site) -> list[HTTPRouteHandler]:
-    """The no-op: what every write passes at the door, an answer of the same shape, no engine behind."""
+    """The no-op: what every write passes at the door, an answer of the same shape, no engine behind.
+
+    The bare one passes nothing at the door: it decodes the body and answers.
+    """
 
     @post(NOOP_PATH, dto=StrictJson[BookingIn])
     async def noop(data: BookingIn, request: Request[Any, Any, Any]) -> Reply[BookingOut]:
@@ -35,13 +39,22 @@ def routes(site: Site) -> list[HTTPRouteHandler]:
         idempotency_key(request)
         if site.engine.references.person(data.person) is None:
             return problem("unknown-person")
-        appointments = [
-            AppointmentOut(1, data.dose1.session, data.dose1.slot, 0, NOON),
-            AppointmentOut(2, data.dose2.session, data.dose2.slot, 0, NOON),
-        ]
-        return reply(201, BookingOut(REFERENCE, "booked", "pfizer", LOCATION, appointments), HEADERS)
+        return _answer(data)
 
-    return [noop]
+    @post(BARE_PATH, dto=StrictJson[BookingIn])
+    async def bare(data: BookingIn) -> Reply[BookingOut]:
+        """Answer at once, whoever asks."""
+        return _answer(data)
+
+    return [noop, bare]
+
+
+def _answer(data: BookingIn) -> Reply[BookingOut]:
+    appointments = [
+        AppointmentOut(1, data.dose1.session, data.dose1.slot, 0, NOON),
+        AppointmentOut(2, data.dose2.session, data.dose2.slot, 0, NOON),
+    ]
+    return reply(201, BookingOut(REFERENCE, "booked", "pfizer", LOCATION, appointments), HEADERS)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import asyncpg
 import msgspec
 
-from benchmarks.app import NOOP_PATH
+from benchmarks.app import BARE_PATH, NOOP_PATH
 from benchmarks.load import LoadResult, closed_loop, post
 from engine.capacity.open import Inventory, open_sessions
 from engine.cli.site import Site, prepare_stores, start_stores
@@ -50,13 +50,19 @@ class RouteFigures(msgspec.Struct, frozen=True):
 
 
 class RouteRatio(msgspec.Struct, frozen=True):
-    """``rps_ratio`` = booking ÷ no-op; ``cpu_ratio`` = no-op's CPU ÷ booking's, so that 1 is best in both."""
+    """``rps_ratio`` = booking ÷ no-op; ``cpu_ratio`` = no-op's CPU ÷ booking's, so that 1 is best in both.
+
+    ``bare_…``: the same against the no-op that checks nothing at the door.
+    """
 
     clients: int
+    bare: RouteFigures
     noop: RouteFigures
     booking: RouteFigures
     rps_ratio: float
     cpu_ratio: float
+    bare_rps_ratio: float
+    bare_cpu_ratio: float
 
 
 async def measure() -> list[RouteRatio]:
@@ -146,15 +152,20 @@ async def _register(settings: Settings) -> None:
 
 
 async def _ratio(port: int, pid: int | None, clients: int, bodies: list[bytes]) -> RouteRatio:
-    noop, booking = [], []
+    bare, noop, booking = [], [], []
     await _round(port, pid, clients, NOOP_PATH, bodies[:REQUESTS])
     for _ in range(ROUNDS):
         round_bodies = [bodies.pop() for _ in range(REQUESTS)]
+        bare.append(await _round(port, pid, clients, BARE_PATH, round_bodies))
         noop.append(await _round(port, pid, clients, NOOP_PATH, round_bodies))
         booking.append(await _round(port, pid, clients, BOOKING_PATH, round_bodies))
-    one, other = _figures(noop), _figures(booking)
-    rps_ratio, cpu_ratio = other.rps / one.rps, one.cpu_us / other.cpu_us
-    return RouteRatio(clients, one, other, round(rps_ratio, 3), round(cpu_ratio, 3))
+    least, door, whole = _figures(bare), _figures(noop), _figures(booking)
+    return RouteRatio(clients, least, door, whole, *_ratios(door, whole), *_ratios(least, whole))
+
+
+def _ratios(noop: RouteFigures, booking: RouteFigures) -> tuple[float, float]:
+    """By rate and by CPU; 1 is best in both."""
+    return round(booking.rps / noop.rps, 3), round(noop.cpu_us / booking.cpu_us, 3)
 
 
 async def _round(
