@@ -2,11 +2,21 @@
 
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
 
 PARTITIONS_MAX = 100
+REPLICAS_MAX = 9
+
+
+class Acknowledge(StrEnum):
+    """When a booking is told to the citizen (``engine/booking/PROTOCOL.md``, "What a 201 promises")."""
+
+    FSYNC = "fsync"
+    REPLICA = "replica"
+    POSTGRES = "postgres"
 
 
 class SettingError(Exception):
@@ -17,29 +27,60 @@ class Settings(msgspec.Struct, frozen=True):
     """Where the stores are, how many partitions there are, and where the deployment's own files lie.
 
     ``secrets_dir`` holds the pepper of person keys and the key of signed references, made at first use.
+    ``replicas`` of each Redis must have a booking before it is told, with the policy ``replica``.
     """
 
     redis_url: str
     database_url: str
     secrets_dir: Path
     partitions: int = 1
+    acknowledge: Acknowledge = Acknowledge.FSYNC
+    replicas: int = 0
     france_dir: Path = Path(__file__).parent.parent / "config" / "france"
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """Read ``REDIS_URL``, ``DATABASE_URL``, ``DOSEBOOK_SECRETS_DIR``, ``DOSEBOOK_PARTITIONS``.
+    """Read ``REDIS_URL``, ``DATABASE_URL`` and the variables that begin with ``DOSEBOOK_``.
 
-    Raises ``SettingError`` for a missing or impossible one.
+    They are ``_SECRETS_DIR``, ``_PARTITIONS`` (1), ``_ACKNOWLEDGE`` (fsync) and ``_REPLICAS`` (1 with the policy
+    ``replica``). Raises ``SettingError`` for a missing or impossible one.
     """
-    partitions = environment.get("DOSEBOOK_PARTITIONS", "1")
-    if not partitions.isdecimal() or not 1 <= int(partitions) <= PARTITIONS_MAX:
-        raise SettingError(f"DOSEBOOK_PARTITIONS is {partitions!r}: set a number from 1 to {PARTITIONS_MAX}")
+    acknowledge = _acknowledge(environment.get("DOSEBOOK_ACKNOWLEDGE", Acknowledge.FSYNC))
+    fewest = int(acknowledge is Acknowledge.REPLICA)
     return Settings(
         redis_url=_required(environment, "REDIS_URL"),
         database_url=_required(environment, "DATABASE_URL"),
         secrets_dir=Path(_required(environment, "DOSEBOOK_SECRETS_DIR")),
-        partitions=int(partitions),
+        partitions=_number(environment, "DOSEBOOK_PARTITIONS", 1, 1, PARTITIONS_MAX),
+        acknowledge=acknowledge,
+        replicas=_number(environment, "DOSEBOOK_REPLICAS", fewest, fewest, REPLICAS_MAX),
     )
+
+
+def to_environment(settings: Settings) -> dict[str, str]:
+    """The variables from which a process reads these settings."""
+    return {
+        "REDIS_URL": settings.redis_url,
+        "DATABASE_URL": settings.database_url,
+        "DOSEBOOK_SECRETS_DIR": str(settings.secrets_dir),
+        "DOSEBOOK_PARTITIONS": str(settings.partitions),
+        "DOSEBOOK_ACKNOWLEDGE": settings.acknowledge.value,
+        "DOSEBOOK_REPLICAS": str(settings.replicas),
+    }
+
+
+def _acknowledge(name: str) -> Acknowledge:
+    try:
+        return Acknowledge(name)
+    except ValueError:
+        raise SettingError(f"DOSEBOOK_ACKNOWLEDGE is {name!r}: set fsync, replica or postgres") from None
+
+
+def _number(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    text = environment.get(name, str(default))
+    if not text.isdecimal() or not least <= int(text) <= most:
+        raise SettingError(f"{name} is {text!r}: set a number from {least} to {most}")
+    return int(text)
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

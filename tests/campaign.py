@@ -29,7 +29,7 @@ from engine.redis.batch import Batcher
 from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
 from engine.servers.ports import Listener, listen
-from engine.settings import Settings
+from engine.settings import Settings, to_environment
 from engine.storage.pool import connect_pool
 from tests.servers.processes import wait_until
 
@@ -167,14 +167,7 @@ def start_module(
     settings: Settings, folder: Path, module: str, *arguments: str, fds: tuple[int, ...] = ()
 ) -> subprocess.Popen[bytes]:
     """A Python module of this tree as a process with these settings."""
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "REDIS_URL": settings.redis_url,
-        "DATABASE_URL": settings.database_url,
-        "DOSEBOOK_SECRETS_DIR": str(settings.secrets_dir),
-        "DOSEBOOK_PARTITIONS": str(settings.partitions),
-    }
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **to_environment(settings)}
     with (folder / f"{module}.log").open("ab") as log:
         argv = [sys.executable, "-m", module, *arguments]
         return subprocess.Popen(argv, env=environment, stdout=log, stderr=log, pass_fds=fds)

@@ -26,7 +26,7 @@ from engine.servers.ports import LOOPBACK, Listener, listen
 from engine.servers.postgres import PostgresServer
 from engine.servers.redis import RedisServer
 from engine.servers.supervisor import Supervisor
-from engine.settings import Settings
+from engine.settings import Settings, to_environment
 from engine.storage.migrate import migrate
 from engine.storage.pool import connect_alone
 
@@ -72,12 +72,7 @@ class Site:
 
     def __init__(self, data: DataDir, settings: Settings, api: Listener) -> None:
         self._data = data
-        self._environment = {
-            "REDIS_URL": settings.redis_url,
-            "DATABASE_URL": settings.database_url,
-            "DOSEBOOK_SECRETS_DIR": str(settings.secrets_dir),
-            "DOSEBOOK_PARTITIONS": str(settings.partitions),
-        }
+        self._environment = to_environment(settings)
         self._api = api
         self._persister_port = _free_port(PERSISTER_PORT)
 
