@@ -42,8 +42,8 @@ class Settings(msgspec.Struct, frozen=True):
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read ``REDIS_URL``, ``DATABASE_URL`` and the variables that begin with ``DOSEBOOK_``.
 
-    They are ``_SECRETS_DIR``, ``_PARTITIONS`` (1), ``_ACKNOWLEDGE`` (fsync) and ``_REPLICAS`` (1 with the policy
-    ``replica``). Raises ``SettingError`` for a missing or impossible one.
+    They are ``_SECRETS_DIR``, ``_PARTITIONS`` (1), ``_ACKNOWLEDGE`` (fsync) and ``_REPLICAS`` (1 with the
+    policy ``replica``). Raises ``SettingError`` for a missing or impossible one.
     """
     acknowledge = _acknowledge(environment.get("DOSEBOOK_ACKNOWLEDGE", Acknowledge.FSYNC))
     fewest = int(acknowledge is Acknowledge.REPLICA)
