@@ -24,8 +24,8 @@ from engine.domain.capacity import Location, SessionPlan
 from engine.privacy.references import PersonRef, References
 from engine.privacy.secrets import open_secrets
 from engine.redis.batch import Batcher
-from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import open_nodes
 from engine.servers.data_dir import DataDir
 from engine.servers.ports import listen
 from engine.servers.supervisor import Supervisor
@@ -91,14 +91,14 @@ async def _open(settings: Settings) -> list[tuple[int, int]]:
     """Open the locations; (session of dose 1, session of dose 2) of each."""
     epochs = await prepare_stores(settings)
     keyspace = Keyspace(settings.partitions)
-    client, pool = connect(settings.redis_url), await connect_pool(settings.database_url)
-    batcher = Batcher(client, keyspace, epochs.__getitem__)
+    pool = await connect_pool(settings.database_url)
     try:
-        await open_sessions(pool, Inventory(client, batcher, keyspace), _locations(), _plans())
+        async with open_nodes(settings.redis_url, keyspace) as nodes:
+            batcher = Batcher(nodes, epochs.__getitem__)
+            await open_sessions(pool, Inventory(nodes, batcher), _locations(), _plans())
+            await batcher.close()
         rows = await pool.fetch("select array_agg(id order by day) as ids from session group by location")
     finally:
-        await batcher.close()
-        await client.aclose()
         await pool.close()
     return [(row["ids"][0], row["ids"][1]) for row in rows]
 

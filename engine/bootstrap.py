@@ -10,14 +10,13 @@ import gc
 import random
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
 from engine import limits
 from engine.availability.alternatives import Alternative, Alternatives, FullStock
@@ -30,66 +29,21 @@ from engine.capacity.catalogue import Catalogue
 from engine.capacity.postcodes import Postcodes
 from engine.domain.course import Wish
 from engine.errors import DeploymentMismatch
-from engine.outbox.certify import run_id_of
+from engine.outbox.standing import Standing
 from engine.persons.register import Registrar
 from engine.privacy.references import References
 from engine.privacy.seal import PlainSealer
 from engine.privacy.secrets import open_secrets
+from engine.redis.acknowledge import Acknowledgement
 from engine.redis.batch import STEP, Batcher
-from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import FAULTS, Nodes, open_nodes
 from engine.rules.intervals import Intervals, load_intervals
-from engine.settings import Settings
+from engine.settings import Acknowledge, Settings, replicas_of
 from engine.storage.pool import connect_pool
 from engine.storage.queries import query
 
 _log = structlog.get_logger("engine")
-
-
-class Certificates:
-    """For each partition: the epoch, and the Redis process that is certified, as Postgres has them.
-
-    The scripts refuse by themselves in a process that nobody has certified. What they cannot see is compared
-    here, once a second: whether the process that our connections reach is the one that *our* Postgres means.
-    """
-
-    def __init__(self, pool: Any, client: Any, partitions: int) -> None:
-        self._pool = pool
-        self._client = client
-        self._epochs = [0] * partitions
-        self._certified: list[str | None] = [None] * partitions
-        self._reached = ""
-
-    def epoch(self, partition: int) -> int:
-        """The epoch; 0 before it is known."""
-        return self._epochs[partition]
-
-    def of(self, partition: int) -> int:
-        """The epoch to sell under; 0, which no partition ever has, where this process may not sell."""
-        return 0 if self.doubt(partition) else self._epochs[partition]
-
-    def doubt(self, partition: int) -> str:
-        """Why this process may not sell there; empty if it may, or Redis did not say yet who it is."""
-        certified = self._certified[partition]
-        if not self._reached or certified == self._reached:
-            return ""
-        return f"UNCERTIFIED we reach Redis process {self._reached}, Postgres has {certified or 'none'}"
-
-    async def refresh(self) -> None:
-        """Ask both stores once. Raises what Postgres raises; a Redis that is away changes nothing."""
-        for row in await self._pool.fetch(query("partition.all")):
-            if row["partition"] < len(self._epochs):
-                self._epochs[row["partition"]] = row["epoch"]
-                self._certified[row["partition"]] = row["run_id"]
-        with suppress(RedisError, OSError, TimeoutError):
-            self._reached = await run_id_of(self._client)
-
-    async def follow(self) -> None:
-        """Ask again and again; while Postgres is away all stays as it is."""
-        while True:
-            await asyncio.sleep(limits.EPOCH_REFRESH_S)
-            with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-                await self.refresh()
 
 
 class Engine:
@@ -140,29 +94,26 @@ class Engine:
 class Probe:
     """Asks every partition whether it takes bookings from this process."""
 
-    def __init__(self, client: Any, keyspace: Keyspace, certificates: Certificates) -> None:
-        self._client = client
-        self._keyspace = keyspace
-        self._certificates = certificates
+    def __init__(self, nodes: Nodes, standing: Standing) -> None:
+        self._nodes = nodes
+        self._standing = standing
 
     async def closed(self) -> dict[int, str]:
         """The partitions that do not, and why."""
-        partitions = range(self._keyspace.partitions)
-        pipeline = self._client.pipeline(transaction=False)
-        for partition in partitions:
-            pipeline.fcall(STEP, 1, self._keyspace.outbox(partition), self._certificates.of(partition))
+        partitions = range(self._nodes.keyspace.partitions)
+        told = await asyncio.gather(*(self._closed(partition) for partition in partitions))
+        return {partition: why for partition, why in zip(partitions, told, strict=True) if why}
+
+    async def _closed(self, partition: int) -> str:
+        outbox, epoch = self._nodes.keyspace.outbox(partition), self._standing.of(partition)
         try:
             async with asyncio.timeout(limits.PROBE_S_MAX):
-                replies = await pipeline.execute(raise_on_error=False)
-        except (RedisError, OSError, TimeoutError) as error:
-            return dict.fromkeys(partitions, f"Redis does not answer: {type(error).__name__}")
-        pairs = zip(partitions, replies, strict=True)
-        doubt = self._certificates.doubt
-        return {
-            partition: doubt(partition) or str(reply)
-            for partition, reply in pairs
-            if isinstance(reply, Exception)
-        }
+                await self._nodes.one(partition, "FCALL", STEP, 1, outbox, epoch)
+        except ResponseError as refused:
+            return self._standing.doubt(partition) or str(refused)
+        except FAULTS as error:
+            return f"Redis does not answer: {type(error).__name__}"
+        return ""
 
 
 def now_utc() -> datetime:
@@ -173,30 +124,32 @@ def now_utc() -> datetime:
 @asynccontextmanager
 async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     """The engine of one process, from loading to the last answer."""
-    keyspace = Keyspace(settings.partitions)
-    pool = await connect_pool(settings.database_url)
-    client = connect(settings.redis_url)
-    blocking = connect(settings.redis_url, connections=1)
-    try:
+    async with AsyncExitStack() as stack:
+        pool = await connect_pool(settings.database_url)
+        stack.push_async_callback(pool.close)
         await _check_deployment(pool, settings)
-        certificates = Certificates(pool, client, settings.partitions)
-        await certificates.refresh()
-        batcher = Batcher(client, keyspace, certificates.of)
+        nodes = await stack.enter_async_context(open_nodes(settings.redis_url, Keyspace(settings.partitions)))
+        standing = Standing(settings.database_url, nodes)
+        stack.push_async_callback(standing.close)
+        await standing.refresh()
+        batcher = Batcher(nodes, standing.of, _acknowledgement(settings, standing))
         catalogue = await Catalogue.load(pool)
         board = Board(catalogue.sessions.values())
-        follower = Follower(blocking, keyspace, certificates.epoch, board)
+        follower = Follower(nodes, standing.epoch, board)
         await follower.load()
-        probe = Probe(client, keyspace, certificates)
-        engine = _compose(settings, pool, catalogue, batcher, board, follower, probe)
+        engine = _compose(settings, pool, catalogue, batcher, board, follower, Probe(nodes, standing))
         _freeze(catalogue)
-        async with _background(follower.run(), certificates.follow()):
+        async with _background(follower.run(), standing.follow()):
             yield engine
             await engine.desk.close()
             await batcher.close()
-    finally:
-        await blocking.aclose()
-        await client.aclose()
-        await pool.close()
+
+
+def _acknowledgement(settings: Settings, standing: Standing) -> Acknowledgement:
+    """What the answers of this process wait for."""
+    if settings.acknowledge is Acknowledge.POSTGRES:
+        return Acknowledgement(committed=standing.committed)
+    return Acknowledgement(replicas_of(settings))
 
 
 def _compose(

@@ -11,6 +11,10 @@ OPERATION_MS_MAX = 4_000
 # How long a process waits for Redis' reply. Longer than OPERATION_MS_MAX, so that an unanswered operation is
 # past its deadline when its caller is told that the outcome is unknown, and cannot happen after that.
 REPLY_S_MAX = 5.0
+# How long a batch waits for its replicas (policy `replica`), and an answer for Postgres (policy `postgres`).
+# Then the outcome is told as unknown.
+WAIT_MS_MAX = 2_000
+COMMIT_S_MAX = 5.0
 # Connections of one process to Redis: PIPELINES_MAX, one for the feed of events, one for reads.
 REDIS_CONNECTIONS_MAX = PIPELINES_MAX + 3
 # Attempts to claim a guard whose holder has to be resolved first. Beyond it: unknown, ask again.
@@ -55,6 +59,8 @@ PERSIST_PARTITION_EVENTS_MIN = 100
 # How long the persister waits between two rounds, so that batches fold, and for the first event when idle.
 PERSIST_PAUSE_S = 0.015
 PERSIST_IDLE_S = 1.0
+# How often a reader asks for events where it cannot wait for them: no read spans several servers.
+POLL_S = 0.02
 # How often a persister that does not own the partitions asks again, and tells of its backlog.
 PERSIST_LOCK_S = 0.5
 PERSIST_REPORT_S = 1.0
@@ -70,8 +76,8 @@ REBUILD_WAIT_S_MAX = 15.0
 TRIM_EVENTS_MIN = 1_000
 # A claim seen in two sweeps this far apart is resolved. Longer than any caller takes for its steps.
 SWEEP_S = 20.0
-# Keys that a sweep passes at once, and its rest after them: Redis serves bookings meanwhile.
-SWEEP_KEYS_MAX = 2_000
+# Keys that a reading of all keys passes at once, and the sweep's rest after them: bookings go on meanwhile.
+SCAN_KEYS_MAX = 2_000
 SWEEP_PAUSE_S = 0.02
 # Sessions that are opened, or compared by the audit, at once.
 OPEN_SESSIONS_MAX = 4_096
@@ -81,25 +87,19 @@ EXISTS_KEYS_MAX = 256
 # How long the audit waits for Postgres without its coming nearer to the ends of the outboxes, how often it
 # looks, how long it rests before it reads what differed again, and how often it does so while the system
 # moves.
-AUDIT_WAIT_S_MAX = 15.0
+AUDIT_WAIT_S_MAX = 60.0
 AUDIT_POLL_S = 0.05
 AUDIT_PAUSE_S = 0.5
 AUDIT_PASSES_MAX = 6
 # How long the audit waits for Redis' reply: it asks for much at once.
 AUDIT_REPLY_S_MAX = 30.0
-# Stocks whose presence one command asks for.
-EXISTS_KEYS_MAX = 256
-# How long the audit waits for Postgres to reach the ends of the outboxes, and how often it looks again
-# while the system moves.
-AUDIT_WAIT_S_MAX = 60.0
-AUDIT_PASSES_MAX = 6
 # The follower's pauses in s: between reads, a read's wait for events, before asking a lost Redis again,
 # between checks that the outbox is still the one that was followed.
 FOLLOW_PAUSE_S = 0.05
 FOLLOW_BLOCK_S = 0.4
 FOLLOW_RETRY_S = 0.5
 FOLLOW_CHECK_S = 5.0
-# How often a process reads the partitions' epochs from Postgres, and how long it waits for Redis to say
-# whether they are open.
-EPOCH_REFRESH_S = 1.0
+# How often a process reads the partitions' standing from Postgres and who Redis is, and how long it waits for
+# Redis to say whether they are open.
+STANDING_S = 1.0
 PROBE_S_MAX = 1.0

@@ -57,6 +57,11 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     )
 
 
+def replicas_of(settings: Settings) -> int:
+    """How many replicas must have something before it counts; 0 unless the policy is ``replica``."""
+    return settings.replicas if settings.acknowledge is Acknowledge.REPLICA else 0
+
+
 def to_environment(settings: Settings) -> dict[str, str]:
     """The variables from which a process reads these settings."""
     return {

@@ -26,8 +26,8 @@ from engine.domain import seats
 from engine.domain.capacity import Location, SessionPlan
 from engine.domain.course import Wish
 from engine.redis.batch import Batcher
-from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import open_nodes
 from engine.servers.ports import Listener, listen
 from engine.settings import Settings, to_environment
 from engine.storage.pool import connect_pool
@@ -113,15 +113,15 @@ async def open_campaign(settings: Settings) -> Campaign:
     """Prepare empty stores and open the sessions."""
     epochs = await prepare_stores(settings)
     keyspace = Keyspace(settings.partitions)
-    client, pool = connect(settings.redis_url), await connect_pool(settings.database_url)
-    batcher = Batcher(client, keyspace, epochs.__getitem__)
+    pool = await connect_pool(settings.database_url)
     today = today_in_paris()
     try:
-        await open_sessions(pool, Inventory(client, batcher, keyspace), LOCATIONS, plans(today))
+        async with open_nodes(settings.redis_url, keyspace) as nodes:
+            batcher = Batcher(nodes, epochs.__getitem__)
+            await open_sessions(pool, Inventory(nodes, batcher), LOCATIONS, plans(today))
+            await batcher.close()
         rows = await pool.fetch("select id, location, day from session")
     finally:
-        await batcher.close()
-        await client.aclose()
         await pool.close()
     return Campaign(today, {(row["location"], (row["day"] - today).days): row["id"] for row in rows})
 

@@ -13,6 +13,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from redis.asyncio.cluster import RedisCluster
+
 from engine.booking.book import Request, book
 from engine.booking.cancel import cancel
 from engine.booking.drive import start
@@ -31,6 +33,7 @@ from engine.recovery.found import found
 from engine.redis.batch import Batcher
 from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import CLUSTER, open_nodes
 from engine.storage import persons
 from engine.storage.migrate import migrate
 from engine.storage.pool import connect_pool
@@ -76,10 +79,11 @@ class Deployment:
         self._stack.push_async_callback(self.pool.close)
         async with self.pool.acquire() as connection:
             await migrate(connection)
-        self.client: Any = connect(self.redis_url)
+        self.nodes = await self._stack.enter_async_context(open_nodes(self.redis_url, self.keyspace))
+        self.client: Any = client_of(self.redis_url)
         self._stack.push_async_callback(self.client.aclose)
         await self.found()
-        self.batcher = Batcher(self.client, self.keyspace, lambda partition: self.epochs[partition])
+        self.batcher = Batcher(self.nodes, lambda partition: self.epochs[partition])
         self._stack.push_async_callback(self.batcher.close)
         self.placement = Placement(self.keyspace, self.batcher.clocks.not_after)
         await self.open()
@@ -91,13 +95,13 @@ class Deployment:
 
     async def found(self) -> dict[int, int]:
         """Found the partitions."""
-        self.epochs = await found(self.pool, self.client, self.keyspace)
+        self.epochs = await found(self.pool, self.nodes)
         return self.epochs
 
     async def open(self) -> Opened:
         """Open the country."""
         numbers = range(1, LOCATIONS + 1)
-        inventory = Inventory(self.client, self.batcher, self.keyspace)
+        inventory = Inventory(self.nodes, self.batcher)
         sessions = [plan for number in numbers for plan in plans(number)]
         return await open_sessions(self.pool, inventory, [location(number) for number in numbers], sessions)
 
@@ -194,8 +198,15 @@ class Deployment:
     async def audit(self, *acks: Path) -> Report:
         """Audit the deployment."""
         async with self.pool.acquire() as connection:
-            stores = (connection, self.client, self.keyspace)
-            return await Audit(stores, (acks, lambda text: None), self.said.append).run()
+            return await Audit(connection, self.nodes, (acks, lambda text: None), self.said.append).run()
+
+
+def client_of(redis_url: str) -> Any:
+    """A client for what a test does to Redis by hand, on one server or on a cluster."""
+    if redis_url.startswith(f"{CLUSTER}://"):
+        host, port = redis_url.removeprefix(f"{CLUSTER}://").partition(",")[0].split(":")
+        return RedisCluster(host, int(port), protocol=2)
+    return connect(redis_url)
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *working: "asyncio.Task[Any]") -> None:

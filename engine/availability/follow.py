@@ -11,33 +11,31 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import structlog
-from redis.exceptions import RedisError
 
 from engine import limits
 from engine.availability.board import Board
 from engine.inventory import codec
 from engine.outbox.feed import Entry, Feed, Position
-from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import FAULTS, Nodes
 
 OPEN = b"o"
 _log = structlog.get_logger("availability")
 
 
 class Follower:
-    """Loads and follows. ``client`` is the follower's own, since it blocks; ``epochs`` as for the batcher."""
+    """Loads and follows. ``epochs`` gives each partition's epoch."""
 
-    def __init__(self, client: Any, keyspace: Keyspace, epochs: Callable[[int], int], board: Board) -> None:
+    def __init__(self, nodes: Nodes, epochs: Callable[[int], int], board: Board) -> None:
         self.events = 0
         self.loads = 0
         self.as_of_s = 0.0
-        self._client = client
-        self._keyspace = keyspace
+        self._nodes = nodes
+        self._keyspace = keyspace = nodes.keyspace
         self._epochs = epochs
         self._board = board
-        self._feed = Feed(client, keyspace)
+        self._feed = Feed(nodes)
         self._positions: dict[int, Position] = {}
         self._to_load = set(range(keyspace.partitions))
         self._check_at_s = 0.0
@@ -53,22 +51,39 @@ class Follower:
         return not self._to_load
 
     async def load(self) -> None:
-        """Load every partition that is due. Raises what Redis raises."""
-        sessions = self._sessions_by_partition()
+        """Load every partition that is due.
+
+        On a cluster the partitions of a server that is away stay due. Raises what Redis raises if nothing is
+        loaded then.
+        """
+        sessions, fault = self._sessions_by_partition(), None
         for partition in sorted(self._to_load):
-            await self._load_partition(partition, sessions[partition])
-        self.as_of_s = time.time()
+            try:
+                await self._load_partition(partition, sessions[partition])
+            except FAULTS as error:
+                fault = error
+        if fault is None:
+            self.as_of_s = time.time()
+        elif len(self._to_load) == self._keyspace.partitions:
+            raise fault
 
     async def run(self) -> None:
         """Follow for ever; ends by cancellation only."""
         while True:
             try:
                 await self._step()
-            except (RedisError, OSError, TimeoutError) as error:
-                if not self._to_load:
-                    _log.warning("board.lost_redis", error=type(error).__name__)
-                self._to_load = set(range(self._keyspace.partitions))
+            except FAULTS as error:
+                self._lose(range(self._keyspace.partitions), type(error).__name__)
                 await asyncio.sleep(limits.FOLLOW_RETRY_S)
+
+    def _lose(self, partitions: Iterable[int], why: str) -> None:
+        """These are loaded anew before they are followed again."""
+        lost = set(partitions)
+        if not lost <= self._to_load:
+            _log.warning("board.lost_redis", partitions=sorted(lost), error=why)
+        self._to_load |= lost
+        for partition in lost:
+            self._positions.pop(partition, None)
 
     async def _step(self) -> None:
         if self._to_load:
@@ -80,10 +95,12 @@ class Follower:
         now_s = time.time()
         for partition, entries in read.entries.items():
             self._apply(partition, entries)
+        if read.away:
+            self._lose(read.away, "no answer")
         if read.faults:
             _log.warning("board.gap", partitions=sorted(read.faults))
             self._to_load |= set(read.faults)
-        elif read.complete:
+        elif read.complete and self.is_loaded:
             self.as_of_s = now_s
         # What arrives in this pause comes with one read; without it every booking would wake the follower.
         await asyncio.sleep(limits.FOLLOW_PAUSE_S if read.complete else 0)
@@ -111,7 +128,7 @@ class Follower:
         position = (await self._ends([partition]))[partition]
         # Asked before the masks are read: a rebuild writes the epoch last. The position of one that is not
         # open is the end of the epoch before, so the next check, or the first event, finds it to be wrong.
-        epoch = await self._client.hget(self._keyspace.meta(partition), "epoch")
+        epoch = await self._nodes.one(partition, "HGET", self._keyspace.meta(partition), "epoch")
         is_open = epoch is not None and int(epoch) == self._epochs(partition)
         for at in range(0, len(sessions), limits.LOAD_KEYS_MAX):
             await self._load_sessions(partition, sessions[at : at + limits.LOAD_KEYS_MAX])
@@ -130,7 +147,8 @@ class Follower:
         }
 
     async def _load_sessions(self, partition: int, sessions: Sequence[int]) -> None:
-        values = await self._client.mget([self._keyspace.session(partition, session) for session in sessions])
+        keys = [self._keyspace.session(partition, session) for session in sessions]
+        values = await self._nodes.one(partition, "MGET", *keys)
         for session, value in zip(sessions, values, strict=True):
             state, width, mask = (b"", 1, b"") if value is None else codec.stock(value)
             self._board.load(session, width, mask if state == OPEN else b"")

@@ -17,7 +17,7 @@ from engine.domain.capacity import Location, SessionPlan
 from engine.domain.seats import width_of
 from engine.inventory import codec
 from engine.redis.batch import Batcher
-from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import Nodes
 from engine.storage.pool import rows_of
 from engine.storage.queries import query
 
@@ -57,12 +57,12 @@ async def open_sessions(
 
 
 class Inventory:
-    """The stocks in Redis, as far as opening needs them. ``client`` reads, ``batcher`` writes."""
+    """The stocks in Redis, as far as opening needs them. ``nodes`` read, ``batcher`` writes."""
 
-    def __init__(self, client: Any, batcher: Batcher, keyspace: Keyspace) -> None:
-        self._client = client
+    def __init__(self, nodes: Nodes, batcher: Batcher) -> None:
+        self._nodes = nodes
         self._batcher = batcher
-        self._keyspace = keyspace
+        self._keyspace = nodes.keyspace
 
     async def missing(self, places: Iterable[tuple[int, int]]) -> list[int]:
         """Those of the sessions, given as ``(session, location)``, that may have no stock.
@@ -70,10 +70,10 @@ class Inventory:
         Counted by the chunk: a session that has one may be among them, and is left as it is when opened.
         """
         chunks = self._chunks(places)
-        pipeline = self._client.pipeline(transaction=False)
-        for partition, sessions in chunks:
-            pipeline.exists(*[self._keyspace.session(partition, session) for session in sessions])
-        counts = await pipeline.execute()
+        session_at = self._keyspace.session
+        counts = await self._nodes.ask(
+            [(p, ("EXISTS", *(session_at(p, session) for session in sessions))) for p, sessions in chunks]
+        )
         return [
             s for (_, sessions), n in zip(chunks, counts, strict=True) if n < len(sessions) for s in sessions
         ]

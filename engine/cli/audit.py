@@ -76,23 +76,20 @@ async def audit(settings: "Settings", acks: list[Path], say: Callable[[str], Non
     from engine.privacy.references import References
     from engine.privacy.secrets import open_secrets
     from engine.recovery.audit import Audit
-    from engine.redis.connection import connect
     from engine.redis.keyspace import Keyspace
+    from engine.redis.nodes import open_nodes
     from engine.storage.pool import connect_alone
 
     decode = (
         References(open_secrets(settings.secrets_dir).reference_key).booking if acks else lambda text: None
     )
-    client = connect(settings.redis_url, connections=2, timeout_s=limits.AUDIT_REPLY_S_MAX)
-    try:
+    keyspace, timeout_s = Keyspace(settings.partitions), limits.AUDIT_REPLY_S_MAX
+    async with open_nodes(settings.redis_url, keyspace, connections=2, timeout_s=timeout_s) as nodes:
         connection = await connect_alone(settings.database_url)
         try:
-            stores = (connection, client, Keyspace(settings.partitions))
-            return await Audit(stores, (acks, decode), say).run()
+            return await Audit(connection, nodes, (acks, decode), say).run()
         finally:
             await connection.close()
-    finally:
-        await client.aclose()
 
 
 def print_report(report: "Report") -> None:

@@ -24,8 +24,8 @@ from engine.domain import seats
 from engine.domain.capacity import Location, SessionPlan
 from engine.inventory import codec
 from engine.redis.batch import Batcher
-from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import Command, Nodes, open_nodes
 from engine.rules.intervals import load_intervals
 from engine.settings import Settings
 from engine.storage.pool import connect_pool
@@ -70,15 +70,13 @@ async def open_country(
     for line in plan.notes.summary():
         display.say(f"      {line}", "dim")
     pool = await connect_pool(settings.database_url)
-    client = connect(settings.redis_url)
-    keyspace = Keyspace(settings.partitions)
-    batcher = Batcher(client, keyspace, epochs.__getitem__)
     try:
-        opened = await _open(pool, Inventory(client, batcher, keyspace), plan, display)
-        return msgspec.structs.replace(opened, seats=await _free_seats(pool, client, keyspace))
+        async with open_nodes(settings.redis_url, Keyspace(settings.partitions)) as nodes:
+            batcher = Batcher(nodes, epochs.__getitem__)
+            opened = await _open(pool, Inventory(nodes, batcher), plan, display)
+            await batcher.close()
+            return msgspec.structs.replace(opened, seats=await _free_seats(pool, nodes))
     finally:
-        await batcher.close()
-        await client.aclose()
         await pool.close()
 
 
@@ -96,12 +94,14 @@ async def _open(pool: Any, inventory: Inventory, plan: Plan, display: Display) -
     return Opened(len(plan.locations), opened.total, 0)
 
 
-async def _free_seats(pool: Any, client: Any, keyspace: Keyspace) -> int:
+async def _free_seats(pool: Any, nodes: Nodes) -> int:
     """Free seats of all sessions, as Redis has them now."""
-    places = await pool.fetch(query("session.places"))
-    keys = [keyspace.session(keyspace.of_location(location), session) for session, location in places]
-    free = 0
-    for at in range(0, len(keys), limits.OPEN_SESSIONS_MAX):
-        stocks = await client.mget(keys[at : at + limits.OPEN_SESSIONS_MAX])
+    keyspace, free = nodes.keyspace, 0
+    commands: list[tuple[int, Command]] = []
+    for session, location in await pool.fetch(query("session.places")):
+        partition = keyspace.of_location(location)
+        commands.append((partition, ("GET", keyspace.session(partition, session))))
+    for at in range(0, len(commands), limits.OPEN_SESSIONS_MAX):
+        stocks = await nodes.ask(commands[at : at + limits.OPEN_SESSIONS_MAX])
         free += sum(seats.count_free(codec.stock(stock)[2]) for stock in stocks if stock)
     return free

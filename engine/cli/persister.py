@@ -40,11 +40,12 @@ def run(args: argparse.Namespace) -> int:
     from engine.outbox.metrics import Metrics
     from engine.outbox.persister import Stores
     from engine.redis.keyspace import Keyspace
-    from engine.settings import SettingError
+    from engine.settings import SettingError, replicas_of
 
     try:
         settings = settings_of(args)
-        stores = Stores(settings.redis_url, settings.database_url, Keyspace(settings.partitions))
+        keyspace = Keyspace(settings.partitions)
+        stores = Stores(settings.redis_url, settings.database_url, keyspace, replicas_of(settings))
         metrics = Metrics()
         with _served(metrics, args.metrics_port):
             asyncio.run(_persist(stores, metrics))
@@ -79,31 +80,33 @@ async def _sweep(stores: "Stores") -> None:
     from engine.inventory import codec
     from engine.recovery.sweep import Sweep
     from engine.redis.batch import Batcher
-    from engine.redis.connection import connect
+    from engine.redis.nodes import FAULTS, Nodes
     from engine.storage.epochs import epochs_when_founded
 
-    client = connect(stores.redis_url)
+    nodes = Nodes(stores.redis_url, stores.keyspace)
     epochs = await epochs_when_founded(stores.database_url, stores.keyspace.partitions)
 
     async def follow_epochs() -> None:
         while True:
-            await asyncio.sleep(limits.SWEEP_S)
+            with contextlib.suppress(*FAULTS):
+                await nodes.refresh()
+            await asyncio.sleep(limits.SWEEP_S / 2)
             epochs.update(await epochs_when_founded(stores.database_url, stores.keyspace.partitions))
 
     following = asyncio.create_task(follow_epochs())
-    batcher = Batcher(client, stores.keyspace, epochs.__getitem__)
+    batcher = Batcher(nodes, epochs.__getitem__)
     placement = Placement(stores.keyspace, batcher.clocks.not_after)
 
     async def resolve_one(person: bytes, kind: int, live: codec.Live) -> bool:
         return await start(resolve(person, kind, live, placement), batcher)
 
     try:
-        await Sweep(client, stores.keyspace, resolve_one, _say).run()
+        await Sweep(nodes, resolve_one, _say).run()
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
         await batcher.close()
-        await client.aclose()
+        await nodes.aclose()
 
 
 @contextlib.contextmanager

@@ -68,22 +68,19 @@ async def rebuild(
 ) -> "Rebuilt":
     """Rebuild these partitions of the deployment. Raises what the stores raise, and ``RebuildFailed``."""
     from engine.recovery.rebuild import Rebuild
-    from engine.redis.connection import connect
     from engine.redis.keyspace import Keyspace
+    from engine.redis.nodes import open_nodes
     from engine.storage.migrate import migrate
     from engine.storage.pool import connect_alone
 
-    client = connect(settings.redis_url, timeout_s=limits.AUDIT_REPLY_S_MAX)
-    try:
+    keyspace, timeout_s = Keyspace(settings.partitions), limits.AUDIT_REPLY_S_MAX
+    async with open_nodes(settings.redis_url, keyspace, timeout_s=timeout_s) as nodes:
         connection = await connect_alone(settings.database_url)
         try:
             await migrate(connection)
-            work = Rebuild(connection, client, Keyspace(settings.partitions), _say, progress)
-            return await work.run(partitions, force=force)
+            return await Rebuild(connection, nodes, _say, progress).run(partitions, force=force)
         finally:
             await connection.close()
-    finally:
-        await client.aclose()
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from engine.cli import scrape
 from engine.cli.display import Outbox
 from engine.errors import EngineFault
 from engine.recovery.found import found
-from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import open_nodes
 from engine.servers.command import Command
 from engine.servers.data_dir import DataDir
 from engine.servers.errors import ServerError
@@ -51,18 +51,16 @@ async def start_stores(supervisor: Supervisor, data: DataDir, partitions: int) -
 
 async def prepare_stores(settings: Settings) -> dict[int, int]:
     """Schema and partitions, made or found as they are; the epoch of each partition."""
-    client = connect(settings.redis_url)
     try:
-        connection = await connect_alone(settings.database_url)
-        try:
-            await migrate(connection)
-            return await found(connection, client, Keyspace(settings.partitions))
-        finally:
-            await connection.close()
+        async with open_nodes(settings.redis_url, Keyspace(settings.partitions)) as nodes:
+            connection = await connect_alone(settings.database_url)
+            try:
+                await migrate(connection)
+                return await found(connection, nodes)
+            finally:
+                await connection.close()
     except (OSError, TimeoutError, RedisError, asyncpg.PostgresError, EngineFault) as error:
         raise ServerError(f"the stores cannot be used: {error or type(error).__name__}") from error
-    finally:
-        await client.aclose()
 
 
 class Site:

@@ -6,7 +6,8 @@
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any
+
+from engine.redis.nodes import Nodes
 
 SCRIPTS = Path(__file__).parent / "scripts"
 # layout first, the operations in the order in which they use each other, the entry point last.
@@ -22,9 +23,10 @@ def source() -> str:
     return "\n".join((SCRIPTS / f"{part}.lua").read_text("utf-8") for part in PARTS)
 
 
-async def load(client: Any) -> None:
-    """Load the library into the server, replacing an older one. Idempotent."""
-    await client.function_load(source(), replace=True)
+async def load(nodes: Nodes) -> None:
+    """Load the library into every server, replacing an older one. Idempotent."""
+    for node in nodes.all:
+        await node.client.function_load(source(), replace=True)
 
 
 if __name__ == "__main__":

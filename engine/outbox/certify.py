@@ -11,6 +11,9 @@ watermark, which is never trimmed, and the persister's mark: guards are claimed 
 partition, and before the persister commits a course it leaves a mark where the course's guard is
 (``rounds.py``). A copy with the mark has the claim. What does not agree stays closed, alone; the words say
 why. Postgres learns of a certificate first. Dying in between loses nothing: the next one compares again.
+
+On a cluster each partition is compared on the master that has it now. One whose master does not answer is
+``away``: nothing is known of it, and the others go on.
 """
 
 from collections.abc import Mapping
@@ -19,20 +22,30 @@ from typing import Any
 import msgspec
 from redis.exceptions import ResponseError
 
+from engine.errors import PartitionClosed
 from engine.outbox.feed import Position, digest_of, end_of
-from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import ELSEWHERE, FAULTS, Command, Nodes
 from engine.storage.queries import query
 
 CERTIFY = "dosebook_certify"
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """Where Postgres is in every partition, which of them stay closed and why, and the process asked."""
+    """Where Postgres is in every partition, and what the comparison said.
+
+    ``doubts``: those that stay closed, and why. ``away``: those whose server did not answer. ``run_ids``: the
+    process that each of the others was compared in.
+    """
 
     positions: dict[int, Position]
     marks: dict[int, int]
     doubts: dict[int, str]
-    run_id: str
+    run_ids: dict[int, str]
+
+    @property
+    def away(self) -> set[int]:
+        """Partitions of which nothing is known."""
+        return set(self.positions) - set(self.run_ids)
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -44,61 +57,79 @@ class _Seen(msgspec.Struct, frozen=True):
     entries: list[tuple[bytes, Mapping[bytes, bytes]]]
 
 
-async def run_id_of(client: Any) -> str:
-    """The server process that this client reaches."""
-    return str((await client.info("server"))["run_id"])
+async def certify(connection: Any, nodes: Nodes) -> Verdict:
+    """Compare every partition that Postgres knows, certify those that agree. ``connection`` may be a pool.
 
-
-async def certify(connection: Any, client: Any, keyspace: Keyspace) -> Verdict:
-    """Compare every partition that Postgres knows, certify those that agree. ``connection`` may be a pool."""
-    verdict = await compare(connection, client, keyspace)
-    good = [p for p in verdict.positions if p not in verdict.doubts]
+    Raises what Redis raises if no server answers.
+    """
+    verdict = await compare(connection, nodes)
+    good = [p for p in verdict.run_ids if p not in verdict.doubts]
     if not good:
         return verdict
     epochs = [verdict.positions[p].epoch for p in good]
-    await connection.execute(query("partition.certify"), good, epochs, [verdict.run_id] * len(good))
-    pipeline = client.pipeline(transaction=False)
-    for partition, epoch in zip(good, epochs, strict=True):
-        pipeline.fcall(CERTIFY, 1, keyspace.outbox(partition), epoch, verdict.run_id)
-    for partition, reply in zip(good, await pipeline.execute(raise_on_error=False), strict=True):
+    run_ids = [verdict.run_ids[p] for p in good]
+    await connection.execute(query("partition.certify"), good, epochs, run_ids)
+    calls: list[tuple[int, Command]] = [
+        (p, ("FCALL", CERTIFY, 1, nodes.keyspace.outbox(p), epoch, run_id))
+        for p, epoch, run_id in zip(good, epochs, run_ids, strict=True)
+    ]
+    for partition, reply in zip(good, await nodes.ask(calls, tolerant=True), strict=True):
         if isinstance(reply, ResponseError):
             verdict.doubts[partition] = f"partition {partition} could not be certified: {reply}"
         elif isinstance(reply, Exception):
-            raise reply
+            del verdict.run_ids[partition]
     return verdict
 
 
-async def compare(connection: Any, client: Any, keyspace: Keyspace) -> Verdict:
+async def compare(connection: Any, nodes: Nodes) -> Verdict:
     """The same comparison; certifies nothing."""
-    run_id = await run_id_of(client)
+    await nodes.refresh()
+    run_ids = await nodes.run_ids()
     rows = await connection.fetch(query("partition.all"))
     positions = {row["partition"]: Position(row["epoch"], row["watermark"]) for row in rows}
-    seen = await _seen(client, keyspace, positions)
+    marks = {row["partition"]: row["mark"] for row in rows}
+    digests = {row["partition"]: row["digest"] for row in rows}
+    seen = await _seen(nodes, {p: positions[p] for p in run_ids if p in positions})
     doubts = {
         p: f"partition {p} stays closed: {words}"
-        for row in rows
-        if (words := _doubt(positions[p := row["partition"]], row["digest"], row["mark"], seen[p]))
+        for p, found in seen.items()
+        if (words := _doubt(positions[p], digests[p], marks[p], found))
     }
-    marks = {row["partition"]: row["mark"] for row in rows}
-    return Verdict(positions, marks, doubts, run_id)
+    if positions and not seen:
+        raise PartitionClosed("no Redis server answers")
+    return Verdict(positions, marks, doubts, {p: run_ids[p] for p in seen})
 
 
-async def _seen(client: Any, keyspace: Keyspace, positions: Mapping[int, Position]) -> dict[int, _Seen]:
-    pipeline = client.pipeline(transaction=False)
-    for partition, position in positions.items():
-        pipeline.hmget(keyspace.meta(partition), "epoch", "mark")
-        pipeline.execute_command("XINFO", "STREAM", keyspace.outbox(partition))
-        pipeline.xrange(keyspace.outbox(partition), min=position.id, count=2)
-    replies = await pipeline.execute(raise_on_error=False)
+async def _seen(nodes: Nodes, positions: Mapping[int, Position]) -> dict[int, _Seen]:
+    """What Redis has; nothing of a partition whose server went away meanwhile."""
+    keyspace = nodes.keyspace
+    commands: list[tuple[int, Command]] = []
+    for p, position in positions.items():
+        outbox = keyspace.outbox(p)
+        commands += [
+            (p, ("HMGET", keyspace.meta(p), "epoch", "mark")),
+            (p, ("XINFO", "STREAM", outbox)),
+            (p, ("XRANGE", outbox, position.id, "+", "COUNT", 2)),
+        ]
+    replies = await nodes.ask(commands, tolerant=True)
     found = {}
     for number, partition in enumerate(positions):
         meta, end, entries = replies[3 * number : 3 * number + 3]
+        if any(_is_away(reply) for reply in (meta, end, entries)):
+            continue
         for reply in (meta, entries):
             if isinstance(reply, Exception):
                 raise reply
         epoch, mark = meta
         found[partition] = _Seen(None if epoch is None else int(epoch), int(mark or 0), end_of(end), entries)
     return found
+
+
+def _is_away(reply: Any) -> bool:
+    """Whether a server said nothing, or that the partition is not here."""
+    if isinstance(reply, ResponseError):
+        return isinstance(reply, ELSEWHERE)
+    return isinstance(reply, FAULTS)
 
 
 def _doubt(position: Position, digest: bytes | None, mark: int, seen: _Seen) -> str:

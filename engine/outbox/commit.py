@@ -52,6 +52,7 @@ async def commit(
     *,
     cut: frozenset[int] = frozenset(),
     marks: Mapping[int, int] | None = None,
+    certain: Mapping[int, int] | None = None,
 ) -> Committed:
     """Write a batch, or the part of it that can be judged. ``cut``: partitions with more to be read.
 
@@ -60,16 +61,20 @@ async def commit(
     A person's courses may live in several partitions, so one of them may be read before another that came
     first. What is younger than all that was read of a cut partition waits for the next round
     (``fold.not_younger``): then a course is never written before the ones that it follows. A course that
-    still comes too early (partitions whose clocks differ) waits as well, with what is behind it. If nothing
-    could be written otherwise, all that was read is judged as it stands.
+    still comes too early waits as well, with what is behind it.
+
+    ``certain`` says, by partition, up to which event all that it could follow from has been read. What comes
+    too early beyond that may wait for ever, with nothing written; None: what was not cut was read at one
+    instant, and if nothing could be written otherwise, all that was read is judged as it stands.
     """
-    complete, batch = not cut, not_younger(entries, cut)
+    batch = not_younger(entries, cut)
     held_back = batch != dict(entries)
+    sure = certain if certain is not None else ({} if cut else _ends(entries))
     while True:
         fold = Fold(batch)
         try:
             async with connection.transaction():
-                await _write(connection, fold, final=complete)
+                await _write(connection, fold, sure)
                 if marks:
                     await _mark(connection, marks, positions)
                 return Committed(fold, await _advance(connection, batch, positions))
@@ -79,19 +84,26 @@ async def commit(
                 batch = shorter
             elif held_back:
                 held_back, batch = False, dict(entries)
+            elif certain is None:
+                sure = _ends(entries)
             else:
-                complete = True
+                return Committed(Fold({}), {})
 
 
-async def _write(connection: Any, fold: Fold, *, final: bool) -> None:
+def _ends(entries: Mapping[int, list[Entry]]) -> dict[int, int]:
+    return {partition: items[-1].sequence for partition, items in entries.items()}
+
+
+async def _write(connection: Any, fold: Fold, sure: Mapping[int, int]) -> None:
+    """Write a batch. ``sure``: up to which event of a partition a course that comes too early is broken."""
     await _stage(connection, fold)
     rows = await connection.fetch(query("batch.broken"))
     for row in rows:
         fold.reject(row["n"], Broken(row["reason"]))
-    if not final:
-        early = [fold.entries[n] for n, reason in fold.broken.items() if reason is Broken.PERSON_LIVE]
-        if early:
-            raise _TooEarly(early)
+    live = [fold.entries[n] for n, reason in fold.broken.items() if reason is Broken.PERSON_LIVE]
+    early = [entry for entry in live if entry.sequence > sure.get(entry.partition, -1)]
+    if early:
+        raise _TooEarly(early)
     if rows:
         await _drop(connection, [row["n"] for row in rows])
     await _move(connection, fold)
@@ -187,7 +199,7 @@ async def _advance(
 ) -> dict[int, Position]:
     partitions = sorted(batch)
     after = {p: Position(positions[p].epoch, batch[p][-1].sequence) for p in partitions}
-    status = await connection.execute(
+    moved = await connection.fetchval(
         query("partition.advance"),
         partitions,
         [positions[p].epoch for p in partitions],
@@ -195,7 +207,7 @@ async def _advance(
         [after[p].sequence for p in partitions],
         [digest_of(after[p], batch[p][-1].payload) for p in partitions],
     )
-    if rows_of(status) != len(partitions):
+    if moved != len(partitions):
         raise PersisterReplaced(
             "the watermark in Postgres is not where this persister left it: another one has written it"
         )

@@ -3,19 +3,23 @@
 Ids are ``epoch-sequence``, and a sequence follows the one before by 1: Redis counts them. An entry that
 does not is an ``OutboxGap`` of its partition; the others go on.
 
-One XREAD takes all partitions at one instant of the server. So a read that no limit cut short is a
+On one server one XREAD takes all partitions at one instant. So a read that no limit cut short is a
 consistent cut: what an event follows from, in whatever partition, is in the same read or was in an earlier
-one.
+one. On several servers there is no such instant: what an event follows from may be missing in its read, but
+not in the next one, which began later (``rounds.py``).
 """
 
+import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
 
+from engine import limits
 from engine.errors import OutboxGap
-from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import FAULTS, Nodes
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -41,74 +45,93 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class Read(msgspec.Struct, frozen=True):
-    """Entries by partition, in order; the faults of those that could not be read; which were cut short."""
+    """Entries by partition, in order, and what is missing.
+
+    ``faults``: partitions with a gap. ``cut``: those with more to be read. ``away``: those whose server did
+    not answer. ``at_once``: whether all was read at one instant.
+    """
 
     entries: dict[int, list[Entry]]
     faults: dict[int, OutboxGap]
     cut: frozenset[int] = frozenset()
+    away: frozenset[int] = frozenset()
+    at_once: bool = True
 
     @property
     def complete(self) -> bool:
         """Whether all was read."""
-        return not self.cut
+        return not self.cut and not self.away
 
 
 class Feed:
-    """The outboxes of a deployment. ``client`` may block: it is of this feed's own."""
+    """The outboxes of a deployment. One reading at a time may wait at a server."""
 
-    def __init__(self, client: Any, keyspace: Keyspace) -> None:
-        self._client = client
-        self._outboxes = {keyspace.outbox(p): p for p in range(keyspace.partitions)}
-        self._keys = {p: key for key, p in self._outboxes.items()}
+    def __init__(self, nodes: Nodes) -> None:
+        self._nodes = nodes
+        self._keys = {p: nodes.keyspace.outbox(p) for p in range(nodes.keyspace.partitions)}
+        self._outboxes = {key: p for p, key in self._keys.items()}
 
-    async def read(self, positions: Mapping[int, Position], count: int, block_ms: int | None = None) -> Read:
-        """Up to ``count`` entries after each position; with ``block_ms``, waits that long for the first."""
-        streams = {self._keys[p]: position.id for p, position in positions.items()}
-        if not streams:
+    async def read(self, positions: Mapping[int, Position], count: int, block_ms: int = 0) -> Read:
+        """Up to ``count`` entries after each position; waits up to ``block_ms`` for the first.
+
+        On one server, raises what Redis raises.
+        """
+        if not positions:
             return Read({}, {})
-        reply = await self._client.xread(streams, count=count, block=block_ms)
-        entries: dict[int, list[Entry]] = {}
-        faults: dict[int, OutboxGap] = {}
-        for key, items in reply or ():
-            partition = self._outboxes[key]
-            try:
-                entries[partition] = list(_entries(partition, positions[partition], items))
-            except OutboxGap as gap:
-                faults[partition] = gap
-        cut = frozenset(partition for partition, items in entries.items() if len(items) >= count)
-        return Read(entries, faults, cut)
+        if self._nodes.is_cluster:
+            return await self._poll(positions, count, block_ms)
+        streams = {self._keys[p]: position.id for p, position in positions.items()}
+        reply = await self._nodes.of(0).waiting.xread(streams, count=count, block=block_ms or None)
+        return _read({self._outboxes[key]: items for key, items in reply or ()}, positions, count)
 
     async def firsts(self, partitions: Iterable[int]) -> dict[int, int]:
         """Sequence of the first entry that is still in each outbox; nothing for an empty one."""
-        wanted = list(partitions)
-        pipeline = self._client.pipeline(transaction=False)
-        for partition in wanted:
-            pipeline.xrange(self._keys[partition], count=1)
-        replies = await pipeline.execute()
-        return {
-            p: int(reply[0][0].partition(b"-")[2]) for p, reply in zip(wanted, replies, strict=True) if reply
-        }
-
-    async def epochs(self, keyspace: Keyspace) -> dict[int, int | None]:
-        """Epoch of every partition as Redis has it; None where it has none."""
-        pipeline = self._client.pipeline(transaction=False)
-        for partition in range(keyspace.partitions):
-            pipeline.hget(keyspace.meta(partition), "epoch")
-        replies = await pipeline.execute()
-        return {p: None if epoch is None else int(epoch) for p, epoch in enumerate(replies)}
+        replies = await self._ask(partitions, lambda key: ("XRANGE", key, "-", "+", "COUNT", 1))
+        return {p: int(reply[0][0].partition(b"-")[2]) for p, reply in replies.items() if reply}
 
     async def ends(self, partitions: Iterable[int]) -> dict[int, Position]:
         """Epoch and last sequence ever written of each outbox; an outbox without any event has none."""
+        replies = await self._ask(partitions, lambda key: ("XINFO", "STREAM", key), tolerant=True)
+        ends = {p: end_of(reply) for p, reply in replies.items()}
+        return {p: end for p, end in ends.items() if end is not None}
+
+    async def _poll(self, positions: Mapping[int, Position], count: int, block_ms: int) -> Read:
+        until = time.monotonic() + block_ms / 1000
+        while True:
+            read = await self._read_each(positions, count)
+            if read.entries or read.faults or time.monotonic() >= until:
+                return read
+            await asyncio.sleep(limits.POLL_S)
+
+    async def _read_each(self, positions: Mapping[int, Position], count: int) -> Read:
+        replies = await self._ask(
+            positions,
+            lambda key: ("XREAD", "COUNT", count, "STREAMS", key, positions[self._outboxes[key]].id),
+            tolerant=True,
+        )
+        found = {p: reply[0][1] for p, reply in replies.items() if isinstance(reply, list) and reply}
+        read = _read(found, positions, count)
+        away = frozenset(p for p, reply in replies.items() if isinstance(reply, FAULTS))
+        return msgspec.structs.replace(read, away=away, at_once=False)
+
+    async def _ask(
+        self, partitions: Iterable[int], command: Callable[[bytes], Any], *, tolerant: bool = False
+    ) -> dict[int, Any]:
         wanted = list(partitions)
-        pipeline = self._client.pipeline(transaction=False)
-        for partition in wanted:
-            pipeline.execute_command("XINFO", "STREAM", self._keys[partition])
-        replies = await pipeline.execute(raise_on_error=False)
-        return {
-            partition: end
-            for partition, reply in zip(wanted, replies, strict=True)
-            if (end := end_of(reply)) is not None
-        }
+        commands = [(partition, command(self._keys[partition])) for partition in wanted]
+        return dict(zip(wanted, await self._nodes.ask(commands, tolerant=tolerant), strict=True))
+
+
+def _read(found: Mapping[int, Any], positions: Mapping[int, Position], count: int) -> Read:
+    entries: dict[int, list[Entry]] = {}
+    faults: dict[int, OutboxGap] = {}
+    for partition, items in found.items():
+        try:
+            entries[partition] = list(_entries(partition, positions[partition], items))
+        except OutboxGap as gap:
+            faults[partition] = gap
+    cut = frozenset(partition for partition, items in entries.items() if len(items) >= count)
+    return Read(entries, faults, cut)
 
 
 def digest_of(position: Position, payload: bytes) -> bytes:

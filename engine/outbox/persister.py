@@ -20,8 +20,8 @@ from engine.outbox.feed import Feed, Position
 from engine.outbox.metrics import Metrics
 from engine.outbox.rounds import Rounds
 from engine.redis.batch import Batcher
-from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import Nodes
 from engine.storage.pool import connect_alone
 from engine.storage.queries import query
 
@@ -36,11 +36,12 @@ MACHINE_FAULTS = (
 
 
 class Stores(msgspec.Struct, frozen=True):
-    """Where the persister reads and writes."""
+    """Where the persister reads and writes; ``replicas`` must have what it commits."""
 
     redis_url: str
     database_url: str
     keyspace: Keyspace
+    replicas: int = 0
 
 
 class Persister:
@@ -78,18 +79,20 @@ class Persister:
             stack.push_async_callback(_close, connection)
             if not await self._lock(connection):
                 return
-            blocking = connect(
-                stores.redis_url, connections=1, timeout_s=limits.REPLY_S_MAX + limits.PERSIST_IDLE_S
-            )
-            stack.push_async_callback(blocking.aclose)
-            client = connect(stores.redis_url, connections=limits.PIPELINES_MAX + 1)
-            stack.push_async_callback(client.aclose)
+            nodes = Nodes(stores.redis_url, stores.keyspace)
+            stack.push_async_callback(nodes.aclose)
             positions = await _positions(connection, stores.keyspace)
-            batcher = Batcher(client, stores.keyspace, lambda partition: positions[partition].epoch)
+            batcher = Batcher(nodes, lambda partition: positions[partition].epoch)
             stack.push_async_callback(batcher.close)
-            feed = Feed(blocking, stores.keyspace)
             rounds = Rounds(
-                connection, client, batcher, feed, stores.keyspace, positions, self._metrics, self._say
+                connection,
+                nodes,
+                batcher,
+                Feed(nodes),
+                positions,
+                stores.replicas,
+                self._metrics,
+                self._say,
             )
             await rounds.begin()
             while not self._stopping.is_set():

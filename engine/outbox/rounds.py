@@ -5,45 +5,51 @@ are left, and the first round settles again whatever is untrimmed. Trimming neve
 guard is not settled, nor the last one that is committed: its digest certifies the outbox (``certify.py``).
 A partition whose outbox does not continue where Postgres ends is halted and told of; the others go on. It is
 compared again with every report, and goes on once it is certified, under a new epoch after a rebuild.
+
+On a cluster a partition may be away with its server. Then events whose guards are there wait, with what is
+behind them in their outboxes: Postgres must not have a course whose claim could be missing when the server
+comes back. With replicas, nothing is committed that they do not have: Postgres is never ahead of a survivor.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from engine import limits
 from engine.errors import PartitionClosed
 from engine.inventory import codec
 from engine.outbox import commit
-from engine.outbox.certify import Verdict, certify, run_id_of
-from engine.outbox.feed import Entry, Feed, Position
+from engine.outbox.certify import Verdict, certify
+from engine.outbox.feed import Entry, Feed, Position, Read
+from engine.outbox.fold import without
 from engine.outbox.metrics import Metrics
 from engine.redis.batch import Batcher
-from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import Command, Nodes
 from engine.storage.queries import query
 
 
 class Rounds:
-    """The rounds of one ownership: ``connection`` holds the locks, ``feed`` blocks on a client of its own."""
+    """The rounds of one ownership: ``connection`` holds the locks."""
 
     def __init__(
         self,
         connection: Any,
-        client: Any,
+        nodes: Nodes,
         batcher: Batcher,
         feed: Feed,
-        keyspace: Keyspace,
         positions: dict[int, Position],
+        replicas: int,
         metrics: Metrics,
         say: Callable[[str], None],
     ) -> None:
         self._connection = connection
-        self._client = client
+        self._nodes = nodes
         self._batcher = batcher
         self._feed = feed
-        self._keyspace = keyspace
+        self._keyspace = keyspace = nodes.keyspace
         self._positions = positions
+        self._replicas = replicas
         self._metrics = metrics
         self._say = say
         # First event of a partition whose guard, elsewhere, could not be settled yet.
@@ -51,7 +57,9 @@ class Rounds:
         self._halted: set[int] = set()
         # Those of them that the last comparison did not certify; the others were halted by what was read.
         self._doubted: set[int] = set()
-        self._run_id = ""
+        self._run_ids: dict[int, str] = {}
+        # How far the read before this one had seen, where no read sees all partitions at once.
+        self._seen: dict[int, int] = {}
         self._marks = dict.fromkeys(positions, 0)
         self._trimmed = dict.fromkeys(positions, -1)
         self._report_at = 0.0
@@ -66,7 +74,7 @@ class Rounds:
             self._metrics.halted.labels(str(partition)).set(0)
         await self._certify()
         if self._keyspace.partitions > 1:
-            self._unsettled = await self._feed.firsts(self._positions)
+            self._unsettled = await self._feed.firsts(self._run_ids)
 
     async def round(self) -> bool:
         """Persist what there is, or wait a while for something. True when nothing more is waiting."""
@@ -78,30 +86,43 @@ class Rounds:
         read = await self._feed.read(self._live(), self._count, block_ms)
         for partition, fault in read.faults.items():
             self._halt(partition, str(fault))
+        if read.away:
+            self._run_ids = {p: run_id for p, run_id in self._run_ids.items() if p not in read.away}
         if not read.entries:
             return False
+        certain = self._certain(read)
         marks = await self._mark(read.entries.values())
+        entries = await self._safe(read.entries, marks)
+        if not entries:
+            return True
         committed = await commit.commit(
-            self._connection, read.entries, self._positions, cut=read.cut, marks=marks
+            self._connection, entries, self._positions, cut=read.cut, marks=marks, certain=certain
         )
         self._positions.update(committed.positions)
         self._count_events(committed)
         await self._settle(committed.fold.entries)
         await self._trim(committed.positions)
-        return read.complete
+        return read.complete or not committed.positions
+
+    def _certain(self, read: Read) -> dict[int, int] | None:
+        """Up to which event all that it could follow from is in this read; None where that is all of it.
+
+        What the read before had seen was there when this one began.
+        """
+        if read.at_once:
+            return None
+        is_whole = read.complete and not self._away()
+        certain = self._seen if is_whole else {}
+        self._seen = {partition: items[-1].sequence for partition, items in read.entries.items()}
+        return certain
 
     async def _mark(self, read: Iterable[Iterable[Entry]]) -> dict[int, int]:
-        """Leave a mark where guards of these events live, if elsewhere; before they are committed.
-
-        One that is closed is not marked: it sells nothing, and is rebuilt or compared before it does.
-        """
+        """Leave a mark where guards of these events live, if elsewhere; before they are committed."""
         guards = {
-            guard
-            for entries in read
-            for entry in entries
-            if (guard := self._keyspace.of_person(codec.person_of(entry.payload))) != entry.partition
+            guard for entries in read for entry in entries if (guard := self._guard_elsewhere(entry)) >= 0
         }
-        marks = {partition: self._marks[partition] + 1 for partition in sorted(guards - self._halted)}
+        wanted = guards - self._halted - self._away()
+        marks = {partition: self._marks[partition] + 1 for partition in sorted(wanted)}
         futures = [self._batcher.put(partition, codec.mark(mark)) for partition, mark in marks.items()]
         answers = await asyncio.gather(*futures, return_exceptions=True)
         for partition, answer in zip(list(marks), answers, strict=True):
@@ -112,8 +133,37 @@ class Rounds:
         self._marks |= marks
         return marks
 
+    async def _safe(
+        self, entries: Mapping[int, list[Entry]], marks: dict[int, int]
+    ) -> Mapping[int, list[Entry]]:
+        """What may be committed: replicas have it, and the mark stands where its guard lives.
+
+        A guard's partition that is halted needs none: it is rebuilt from Postgres before it sells.
+        """
+        if self._replicas and entries:
+            have = await self._nodes.replicated({*entries, *marks}, self._replicas)
+            entries = {partition: items for partition, items in entries.items() if partition in have}
+            for partition in set(marks) - have:
+                del marks[partition]
+        sound = {-1, *marks, *self._halted}
+        unmarked = [
+            entry
+            for items in entries.values()
+            for entry in items
+            if self._guard_elsewhere(entry) not in sound
+        ]
+        return without(entries, unmarked) if unmarked else entries
+
+    def _guard_elsewhere(self, entry: Entry) -> int:
+        """The partition of the guard of an event; -1 if it is the event's own."""
+        guard = self._keyspace.of_person(codec.person_of(entry.payload))
+        return -1 if guard == entry.partition else guard
+
+    def _away(self) -> set[int]:
+        return set(self._positions) - set(self._run_ids)
+
     def _live(self) -> dict[int, Position]:
-        return {p: position for p, position in self._positions.items() if p not in self._halted}
+        return {p: at for p, at in self._positions.items() if p not in self._halted and p in self._run_ids}
 
     def _halt(self, partition: int, why: str) -> None:
         if partition not in self._halted:
@@ -123,27 +173,31 @@ class Rounds:
 
     async def _certify(self) -> None:
         """Certify what agrees with Postgres, halt the rest, and go on with what agrees again."""
-        verdict = await certify(self._connection, self._client, self._keyspace)
+        verdict = await certify(self._connection, self._nodes)
         for partition, words in verdict.doubts.items():
             self._halt(partition, words)
-        for partition in sorted(set(self._positions) - set(verdict.doubts)):
+        for partition in sorted(set(self._positions) - set(verdict.doubts) - verdict.away):
             self._marks[partition] = verdict.marks[partition]
             if self._may_go_on(partition, verdict):
                 self._go_on(partition, verdict.positions[partition])
-        self._doubted, self._run_id = set(verdict.doubts), verdict.run_id
+        if gone := verdict.away & set(self._run_ids):
+            self._say(f"no answer from the server of partitions {sorted(gone)}: the others go on")
+        self._doubted, self._run_ids = set(verdict.doubts), verdict.run_ids
 
     def _may_go_on(self, partition: int, verdict: Verdict) -> bool:
         """Rebuilt since; or halted, and agreeing again. What was halted by reading a gap stays so."""
         if verdict.positions[partition].epoch != self._positions[partition].epoch:
             return True
-        was_doubted = partition in self._doubted or verdict.run_id != self._run_id
+        was_doubted = partition in self._doubted or verdict.run_ids[partition] != self._run_ids.get(partition)
         return partition in self._halted and was_doubted
 
     async def _is_another(self) -> bool:
-        """Whether this is another Redis process than was certified, or something was rebuilt."""
+        """Whether these are other Redis processes than were certified, or something was rebuilt."""
         rows = await self._connection.fetch(query("partition.all"))
-        rebuilt = any(row["epoch"] != self._positions[row["partition"]].epoch for row in rows)
-        return rebuilt or await run_id_of(self._client) != self._run_id
+        if any(row["epoch"] != self._positions[row["partition"]].epoch for row in rows):
+            return True
+        await self._nodes.refresh()
+        return await self._nodes.run_ids() != self._run_ids
 
     def _go_on(self, partition: int, position: Position) -> None:
         self._halted.discard(partition)
@@ -191,7 +245,7 @@ class Rounds:
         """Read and settle from the first unsettled event of each partition up to its watermark."""
         unsettled, self._unsettled = self._unsettled, {}
         for partition, first in unsettled.items():
-            if partition in self._halted:
+            if partition in self._halted or partition not in self._run_ids:
                 continue
             at, end = (
                 Position(self._positions[partition].epoch, first - 1),
@@ -207,24 +261,24 @@ class Rounds:
 
     async def _trim(self, partitions: Iterable[int]) -> None:
         """Let go of events that are committed and settled, but for a tail for readers that are behind."""
-        pipeline = self._client.pipeline(transaction=False)
+        commands: list[tuple[int, Command]] = []
         for partition in partitions:
             position = self._positions[partition]
             done = min(position.sequence, self._unsettled.get(partition, position.sequence + 1) - 1)
             floor = done + 1 - max(1, limits.OUTBOX_TAIL_EVENTS)
             if floor >= self._trimmed[partition] + limits.TRIM_EVENTS_MIN:
-                outbox = self._keyspace.outbox(partition)
-                pipeline.xtrim(outbox, minid=b"%d-%d" % (position.epoch, floor), approximate=True)
+                outbox, least = self._keyspace.outbox(partition), b"%d-%d" % (position.epoch, floor)
+                commands.append((partition, ("XTRIM", outbox, "MINID", "~", least)))
                 self._trimmed[partition] = floor
-        if len(pipeline):
-            await pipeline.execute()
+        await self._nodes.ask(commands)
 
     async def _report(self) -> None:
         self._report_at = time.monotonic() + limits.PERSIST_REPORT_S
         if self._halted or await self._is_another():
             await self._certify()
-        ends = await self._feed.ends(self._positions)
-        for partition, position in self._positions.items():
+        there = {p: self._positions[p] for p in self._run_ids}
+        ends = await self._feed.ends(there)
+        for partition, position in there.items():
             end = ends.get(partition, Position(position.epoch, -1))
             if end.epoch != position.epoch or end.sequence < position.sequence:
                 self._halt(

@@ -18,7 +18,7 @@ from engine import limits
 from engine.recovery.acks import Ack, Decode, read_acks
 from engine.recovery.compare import FIGURES, Difference, Figure, compare
 from engine.recovery.evidence import Evidence, Reader
-from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import Nodes
 
 WORDS_PER_FIGURE_MAX = 5
 
@@ -45,12 +45,12 @@ class Audit:
 
     def __init__(
         self,
-        stores: tuple[Any, Any, Keyspace],
+        connection: Any,
+        nodes: Nodes,
         acks: tuple[Sequence[Path], Decode] = ((), lambda text: None),
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        connection, client, keyspace = stores
-        self._reader = Reader(connection, client, keyspace)
+        self._reader = Reader(connection, nodes)
         self._paths, self._decode = acks
         self._say = say
         self._readings = 0

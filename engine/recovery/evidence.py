@@ -6,7 +6,7 @@ a difference that the next reading does not repeat.
 """
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from engine.inventory import codec
 from engine.outbox.feed import Feed, Position
 from engine.recovery.acks import Ack
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import Command, Nodes, partition_of
 from engine.storage.queries import query
 
 Key = bytes  # a course's id or a guard's, packed as its field in Redis
@@ -73,13 +74,13 @@ class Evidence(msgspec.Struct):
 
 
 class Reader:
-    """Reads from one Redis and one Postgres connection."""
+    """Reads all of Redis, and Postgres by one connection."""
 
-    def __init__(self, connection: Any, client: Any, keyspace: Keyspace) -> None:
+    def __init__(self, connection: Any, nodes: Nodes) -> None:
         self._connection = connection
-        self._client = client
-        self._keyspace = keyspace
-        self._feed = Feed(client, keyspace)
+        self._nodes = nodes
+        self._keyspace = nodes.keyspace
+        self._feed = Feed(nodes)
 
     async def ends(self) -> dict[int, int]:
         """Last sequence of every outbox; -1 where there is none."""
@@ -116,12 +117,18 @@ class Reader:
 
     async def _outboxes(self) -> dict[int, Outbox]:
         committed = await self.committed()
-        epochs = await self._feed.epochs(self._keyspace)
+        epochs = await self._epochs()
         firsts, ends = await self._feed.firsts(committed), await self.ends()
         return {
             p: Outbox(position, epochs.get(p), ends.get(p, -1), await self._gap(p, position, firsts.get(p)))
             for p, position in committed.items()
         }
+
+    async def _epochs(self) -> dict[int, int | None]:
+        """Epoch of every partition as Redis has it; None where it has none."""
+        partitions = range(self._keyspace.partitions)
+        replies = await self._nodes.ask([(p, ("HGET", self._keyspace.meta(p), "epoch")) for p in partitions])
+        return {p: None if epoch is None else int(epoch) for p, epoch in enumerate(replies)}
 
     async def _gap(self, partition: int, committed: Position, first: int | None) -> str:
         """Words for a gap in what is left of an outbox, or between it and the watermark."""
@@ -162,29 +169,19 @@ class Reader:
         courses: dict[Key, Stored] = {}
         guards: dict[Key, Stored] = {}
         sessions: set[bytes] = set()
-        async for keys in self._keys():
-            partitions: list[int] = []
-            pipeline = self._client.pipeline(transaction=False)
+        async for keys in self._nodes.scan(b"{p*"):
+            buckets: list[tuple[int, Command]] = []
             for key in keys:
                 what = key[6:].partition(b":")[0]
                 if what == b"session":
                     sessions.add(key)
                 elif what == b"person":
-                    pipeline.hgetall(key)
-                    partitions.append(int(key[2:4]))
-            for partition, bucket in zip(partitions, await pipeline.execute(), strict=True):
+                    buckets.append((partition_of(key), ("HGETALL", key)))
+            for (partition, _), bucket in zip(buckets, await self._nodes.ask(buckets), strict=True):
                 for field, record in bucket.items():
                     into = guards if codec.is_guard(field) else courses
                     into[field] = Stored(partition, record)
         return courses, guards, sessions
-
-    async def _keys(self) -> AsyncIterator[list[bytes]]:
-        cursor = 0
-        while True:
-            cursor, keys = await self._client.scan(cursor, match=b"{p*", count=limits.SWEEP_KEYS_MAX)
-            yield keys
-            if not cursor:
-                return
 
     async def _sessions(self) -> dict[int, SessionRow]:
         sessions: dict[int, SessionRow] = {}
@@ -206,10 +203,10 @@ class Reader:
         of: defaultdict[int, list[int]] = defaultdict(list)
         for session, partition in places.items():
             of[partition].append(session)
-        pipeline = self._client.pipeline(transaction=False)
-        for partition, sessions in of.items():
-            pipeline.mget([self._keyspace.session(partition, session) for session in sessions])
-        values = await pipeline.execute()
+        session_at = self._keyspace.session
+        values = await self._nodes.ask(
+            [(p, ("MGET", *(session_at(p, session) for session in sessions))) for p, sessions in of.items()]
+        )
         return {
             s: v for sessions, got in zip(of.values(), values, strict=True) for s, v in _paired(sessions, got)
         }

@@ -13,29 +13,33 @@ from engine.errors import DeploymentMismatch, PartitionLost
 from engine.inventory.library import load
 from engine.outbox.certify import certify
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import Nodes
 from engine.storage.queries import query
 
 
-async def found(connection: Any, client: Any, keyspace: Keyspace) -> dict[int, int]:
+async def found(connection: Any, nodes: Nodes) -> dict[int, int]:
     """Load the scripts, found what is new; returns each partition's epoch. ``connection`` may be a pool.
 
     Raises ``DeploymentMismatch`` for another number of partitions than the database was made for,
     ``PartitionLost`` naming every partition that stays closed.
     """
-    await load(client)
+    keyspace = nodes.keyspace
+    await load(nodes)
     await _check_deployment(connection, keyspace)
     for partition in range(keyspace.partitions):
         await connection.execute(query("partition.found"), partition)
     rows = await connection.fetch(query("partition.all"))
     for row in rows:
         if not row["founded"] and row["watermark"] < 0:
-            await client.fcall("dosebook_found", 1, keyspace.outbox(row["partition"]), row["epoch"])
-    verdict = await certify(connection, client, keyspace)
+            partition = row["partition"]
+            await nodes.one(partition, "FCALL", "dosebook_found", 1, keyspace.outbox(partition), row["epoch"])
+    verdict = await certify(connection, nodes)
     for row in rows:
-        if not row["founded"] and row["partition"] not in verdict.doubts:
+        if not row["founded"] and row["partition"] not in {*verdict.doubts, *verdict.away}:
             await connection.execute(query("partition.mark_founded"), row["partition"])
-    if verdict.doubts:
-        raise PartitionLost("; ".join(verdict.doubts.values()))
+    if verdict.doubts or verdict.away:
+        away = [f"partition {partition}: its server does not answer" for partition in sorted(verdict.away)]
+        raise PartitionLost("; ".join([*verdict.doubts.values(), *away]))
     return {row["partition"]: row["epoch"] for row in rows}
 
 

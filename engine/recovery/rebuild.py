@@ -34,11 +34,11 @@ from engine.errors import PersisterReplaced, RebuildFailed
 from engine.inventory import codec
 from engine.inventory.library import load
 from engine.outbox import commit
-from engine.outbox.certify import compare, continues, run_id_of
+from engine.outbox.certify import compare, continues
 from engine.outbox.feed import Feed, Position
 from engine.recovery.records import Course, Stocks, courses_of, guards_of
 from engine.redis.batch import Batcher
-from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import Command, Nodes
 from engine.storage.queries import query
 
 Progress = Callable[[int, int], None]
@@ -61,19 +61,18 @@ class Rebuild:
     def __init__(
         self,
         connection: Any,
-        client: Any,
-        keyspace: Keyspace,
+        nodes: Nodes,
         say: Callable[[str], None],
         progress: Progress = lambda done, total: None,
     ) -> None:
         self._connection = connection
-        self._client = client
-        self._keyspace = keyspace
+        self._nodes = nodes
+        self._keyspace = nodes.keyspace
         self._say = say
         self._progress = progress
-        self._feed = Feed(client, keyspace)
+        self._feed = Feed(nodes)
         self._epochs: dict[int, int] = {}
-        self._batcher = Batcher(client, keyspace, lambda partition: self._epochs.get(partition, 0))
+        self._batcher = Batcher(nodes, lambda partition: self._epochs.get(partition, 0))
         self._stocks = Stocks()
         self._counts: defaultdict[str, int] = defaultdict(int)
 
@@ -97,11 +96,11 @@ class Rebuild:
         await self._save(lost)
         if len(lost) < self._keyspace.partitions:
             await self._wait_for_others(lost)
-        run_id, token = await run_id_of(self._client), secrets.token_hex(16)
+        run_ids, token = await self._nodes.run_ids(), secrets.token_hex(16)
         await self._raise_epochs(lost)
         await self._empty(lost, token)
         await self._write(frozenset(lost))
-        await self._open(lost, run_id, token)
+        await self._open(lost, run_ids, token)
 
     # What is lost, and closing it ---------------------------------------------------------------------------
 
@@ -110,10 +109,12 @@ class Rebuild:
         for partition in partitions:
             if not await self._connection.fetchval(query("partition.rebuild_lock"), partition):
                 raise RebuildFailed(f"another rebuild works on partition {partition}: wait for it to end")
-        await load(self._client)
-        verdict = await compare(self._connection, self._client, self._keyspace)
+        await load(self._nodes)
+        verdict = await compare(self._connection, self._nodes)
         if missing := set(partitions) - set(verdict.positions):
             raise RebuildFailed(f"Postgres knows no partition {min(missing)}")
+        if away := set(partitions) & verdict.away:
+            raise RebuildFailed(f"the server of partition {min(away)} does not answer: start it first")
         self._epochs = {p: position.epoch for p, position in verdict.positions.items()}
         for partition in partitions:
             sound = f"partition {partition} agrees with Postgres"
@@ -121,7 +122,7 @@ class Rebuild:
         return [p for p in partitions if force or p in verdict.doubts]
 
     async def _close(self, lost: list[int]) -> None:
-        await self._client.delete(*[self._keyspace.meta(partition) for partition in lost])
+        await self._nodes.ask([(partition, ("DEL", self._keyspace.meta(partition))) for partition in lost])
 
     async def _save(self, lost: list[int]) -> None:
         """Commit what the outboxes have past the watermarks, as far as they continue them."""
@@ -146,7 +147,7 @@ class Rebuild:
             row = rows[partition]
             position = Position(row["epoch"], row["watermark"])
             outbox = self._keyspace.outbox(partition)
-            entries = await self._client.xrange(outbox, min=position.id, count=2)
+            entries = await self._nodes.one(partition, "XRANGE", outbox, position.id, "+", "COUNT", 2)
             if not continues(position, row["digest"], ends.get(partition), entries):
                 found[partition] = position
         return found
@@ -184,9 +185,10 @@ class Rebuild:
     async def _empty(self, lost: list[int], token: str) -> None:
         """Take away every key of the partitions, then write the token."""
         for partition in lost:
-            async for keys in _chunks(self._client, self._keyspace.prefix(partition) + b"*"):
-                await self._client.unlink(*keys)
-            await self._client.set(self._keyspace.rebuild(partition), token)
+            async for keys in self._nodes.scan(self._keyspace.prefix(partition) + b"*"):
+                if keys:
+                    await self._nodes.one(partition, "UNLINK", *keys)
+            await self._nodes.one(partition, "SET", self._keyspace.rebuild(partition), token)
 
     # Writing ------------------------------------------------------------------------------------------------
 
@@ -223,7 +225,7 @@ class Rebuild:
 
     async def _write_people(self, courses: list[Course], lost: frozenset[int]) -> None:
         """Courses of locations here, guards of persons here; and what guards elsewhere must know of them."""
-        buckets: defaultdict[bytes, list[bytes]] = defaultdict(list)
+        buckets: defaultdict[tuple[int, bytes], list[bytes]] = defaultdict(list)
         of_person, of_location = self._keyspace.of_person, self._keyspace.of_location
         told: list[tuple[int, bytes]] = []
         for course in courses:
@@ -234,15 +236,17 @@ class Rebuild:
                 continue
             self._counts["courses"] += 1
             field = codec.COURSE.pack(person, course.id.kind, course.id.generation)
-            buckets[self._keyspace.bucket(seats, person)] += (field, codec.pack_course(course.record))
+            bucket = self._keyspace.bucket(seats, person)
+            buckets[seats, bucket] += (field, codec.pack_course(course.record))
             if guard not in lost:
                 told.append((guard, codec.settle(course.id) if course.is_live else codec.free(course.id)))
         for person, kind, guard_record in guards_of(courses):
             if (partition := of_person(person)) in lost:
                 self._counts["guards"] += 1
                 field = codec.PERSON_KIND.pack(person, kind)
-                buckets[self._keyspace.bucket(partition, person)] += (field, codec.pack_guard(guard_record))
-        await self._send([("HSET", key, *fields) for key, fields in buckets.items()])
+                bucket = self._keyspace.bucket(partition, person)
+                buckets[partition, bucket] += (field, codec.pack_guard(guard_record))
+        await self._send([(p, ("HSET", key, *fields)) for (p, key), fields in buckets.items()])
         await self._tell(told)
 
     async def _tell(self, records: list[tuple[int, bytes]]) -> None:
@@ -254,42 +258,32 @@ class Rebuild:
         self._counts["sessions"] = len(self._stocks)
         await self._send(
             [
-                ("SET", self._keyspace.session(partition, session), value)
+                (partition, ("SET", self._keyspace.session(partition, session), value))
                 for partition, session, value in self._stocks.values()
             ]
         )
 
-    async def _send(self, commands: list[tuple[Any, ...]]) -> None:
+    async def _send(self, commands: list[tuple[int, Command]]) -> None:
         for at in range(0, len(commands), limits.REBUILD_KEYS_MAX):
-            pipeline = self._client.pipeline(transaction=False)
-            for command in commands[at : at + limits.REBUILD_KEYS_MAX]:
-                pipeline.execute_command(*command)
-            await pipeline.execute()
+            await self._nodes.ask(commands[at : at + limits.REBUILD_KEYS_MAX])
 
-    async def _open(self, lost: list[int], run_id: str, token: str) -> None:
-        """Postgres learns the process, then Redis opens what was written into that very process."""
+    async def _open(self, lost: list[int], run_ids: dict[int, str], token: str) -> None:
+        """Postgres learns the processes, then Redis opens what was written into those very processes."""
+        if away := set(lost) - set(run_ids):
+            raise RebuildFailed(f"the server of partition {min(away)} went away: rebuild again")
         epochs = [self._epochs[partition] for partition in lost]
-        await self._connection.execute(query("partition.certify"), lost, epochs, [run_id] * len(lost))
+        owners = [run_ids[partition] for partition in lost]
+        await self._connection.execute(query("partition.certify"), lost, epochs, owners)
         clock_ms = await self._connection.fetchval(query("course.latest_ms"))
-        for partition, epoch in zip(lost, epochs, strict=True):
-            outbox = self._keyspace.outbox(partition)
+        for partition, epoch, run_id in zip(lost, epochs, owners, strict=True):
+            words = ("dosebook_reopen", 1, self._keyspace.outbox(partition), epoch, run_id, token, clock_ms)
             try:
-                await self._client.fcall("dosebook_reopen", 1, outbox, epoch, run_id, token, clock_ms)
+                await self._nodes.one(partition, "FCALL", *words)
             except ResponseError as error:
                 raise RebuildFailed(
                     f"partition {partition} was not opened: {error}: rebuild again"
                 ) from error
             self._say(f"partition {partition} is open under epoch {epoch}")
-
-
-async def _chunks(client: Any, pattern: bytes) -> Any:
-    cursor = 0
-    while True:
-        cursor, keys = await client.scan(cursor, match=pattern, count=limits.SWEEP_KEYS_MAX)
-        if keys:
-            yield keys
-        if not cursor:
-            return
 
 
 def _whole_persons(rows: list[Any]) -> tuple[list[Any], list[Any]]:

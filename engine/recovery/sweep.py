@@ -8,14 +8,13 @@ anyway. Needed with several partitions only: within one, a claim is never left b
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
 
 from redis.exceptions import RedisError
 
 from engine import limits
 from engine.errors import EngineFault
 from engine.inventory import codec
-from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import Nodes, partition_of
 
 Claims = dict[tuple[bytes, int], codec.Live]
 Resolve = Callable[[bytes, int, codec.Live], Awaitable[bool]]
@@ -24,9 +23,9 @@ Resolve = Callable[[bytes, int, codec.Live], Awaitable[bool]]
 class Sweep:
     """Resolves through ``resolve(person, kind, live)``, the protocol's own (``engine.booking.resolve``)."""
 
-    def __init__(self, client: Any, keyspace: Keyspace, resolve: Resolve, say: Callable[[str], None]) -> None:
-        self._client = client
-        self._keyspace = keyspace
+    def __init__(self, nodes: Nodes, resolve: Resolve, say: Callable[[str], None]) -> None:
+        self._nodes = nodes
+        self._keyspace = nodes.keyspace
         self._resolve = resolve
         self._say = say
         self._seen: Claims = {}
@@ -62,16 +61,7 @@ class Sweep:
         return claims
 
     async def _buckets(self) -> AsyncIterator[dict[bytes, bytes]]:
-        cursor = 0
-        while True:
-            cursor, keys = await self._client.scan(
-                cursor, match=self._keyspace.all_people, count=limits.SWEEP_KEYS_MAX
-            )
-            pipeline = self._client.pipeline(transaction=False)
-            for key in keys:
-                pipeline.hgetall(key)
-            for bucket in await pipeline.execute():
+        async for keys in self._nodes.scan(self._keyspace.all_people):
+            for bucket in await self._nodes.ask([(partition_of(key), ("HGETALL", key)) for key in keys]):
                 yield bucket
-            if not cursor:
-                return
             await asyncio.sleep(limits.SWEEP_PAUSE_S)

@@ -28,6 +28,10 @@ class Keyspace(msgspec.Struct, frozen=True):
         """Token of the rebuild under way; absent otherwise."""
         return self.prefix(partition) + b"rebuild"
 
+    def wait(self, partition: int) -> bytes:
+        """What is written before a WAIT for replicas; says nothing."""
+        return self.prefix(partition) + b"wait"
+
     def session(self, partition: int, session: int) -> bytes:
         """Stock of one session: state, width, seat mask."""
         return self.prefix(partition) + b"session:%d" % session

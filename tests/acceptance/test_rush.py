@@ -21,8 +21,8 @@ from engine.domain.capacity import Location, SessionPlan
 from engine.privacy.references import PersonRef, References
 from engine.privacy.secrets import open_secrets
 from engine.redis.batch import Batcher
-from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import open_nodes
 from engine.servers.data_dir import DataDir
 from engine.servers.ports import listen
 from engine.servers.postgres import PostgresServer
@@ -58,10 +58,12 @@ async def prepare(settings: Settings, people: list[bytes]) -> tuple[int, int]:
     """Open the sessions and register everybody; the rushed location's session of each dose."""
     epochs = await prepare_stores(settings)
     keyspace = Keyspace(settings.partitions)
-    client, pool = connect(settings.redis_url), await connect_pool(settings.database_url)
-    batcher = Batcher(client, keyspace, epochs.__getitem__)
+    pool = await connect_pool(settings.database_url)
     try:
-        await open_sessions(pool, Inventory(client, batcher, keyspace), LOCATIONS, plans())
+        async with open_nodes(settings.redis_url, keyspace) as nodes:
+            batcher = Batcher(nodes, epochs.__getitem__)
+            await open_sessions(pool, Inventory(nodes, batcher), LOCATIONS, plans())
+            await batcher.close()
         records = [(uuid.UUID(bytes=person), b"") for person in people]
         async with pool.acquire() as connection:
             await connection.copy_records_to_table(
@@ -69,8 +71,6 @@ async def prepare(settings: Settings, people: list[bytes]) -> tuple[int, int]:
             )
         rows = await pool.fetch("select id from session where location = $1 order by day", RUSHED)
     finally:
-        await batcher.close()
-        await client.aclose()
         await pool.close()
     return rows[0]["id"], rows[1]["id"]
 

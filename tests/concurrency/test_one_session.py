@@ -17,6 +17,7 @@ from engine.booking.steps import Placement
 from engine.domain import seats
 from engine.redis.batch import Batcher
 from engine.redis.connection import connect
+from engine.redis.nodes import Nodes
 from engine.servers.redis import RedisServer
 from tests.world import EPOCH, Location, World
 
@@ -26,8 +27,9 @@ RUSHED = Location(1, SLOTS, LINES)
 
 async def rush(url: str, world: World) -> list[BookOutcome]:
     """Everybody at once, each at a slot of their own choice; where that is full, at another that is free."""
-    client = connect(url)
-    batcher = Batcher(client, world.keyspace, lambda _: EPOCH)
+    nodes = Nodes(url, world.keyspace)
+    await nodes.refresh()
+    batcher = Batcher(nodes, lambda _: EPOCH)
     placement = Placement(world.keyspace, batcher.clocks.not_after)
     chance = random.Random(7)
 
@@ -47,7 +49,7 @@ async def rush(url: str, world: World) -> list[BookOutcome]:
         return await asyncio.gather(*(citizen(person) for person in range(PEOPLE)))
     finally:
         await batcher.close()
-        await client.aclose()
+        await nodes.aclose()
 
 
 @pytest.mark.parametrize("partitions", [1, 4])

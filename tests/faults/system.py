@@ -26,6 +26,7 @@ from engine.privacy.secrets import open_secrets
 from engine.redis.batch import Batcher
 from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import open_nodes
 from engine.servers.data_dir import DataDir
 from engine.servers.ports import listen
 from engine.servers.postgres import PostgresServer
@@ -207,10 +208,12 @@ async def open_system(people: int, partitions: int) -> AsyncIterator[System]:
 async def _fill(system: System, people: int) -> None:
     """Found the partitions, register the people, open the sessions."""
     epochs, keyspace = await prepare_stores(system.settings), Keyspace(system.settings.partitions)
-    client, pool = connect(system.settings.redis_url), await connect_pool(system.settings.database_url)
-    batcher = Batcher(client, keyspace, epochs.__getitem__)
+    pool = await connect_pool(system.settings.database_url)
     try:
-        await open_sessions(pool, Inventory(client, batcher, keyspace), _locations(), _plans())
+        async with open_nodes(system.settings.redis_url, keyspace) as nodes:
+            batcher = Batcher(nodes, epochs.__getitem__)
+            await open_sessions(pool, Inventory(nodes, batcher), _locations(), _plans())
+            await batcher.close()
         keys = [uuid.uuid5(uuid.NAMESPACE_OID, str(n)) for n in range(people)]
         async with pool.acquire() as connection:
             await connection.copy_records_to_table(
@@ -218,8 +221,6 @@ async def _fill(system: System, people: int) -> None:
             )
         rows = await pool.fetch("select id, location, slots, lines from session order by location, day")
     finally:
-        await batcher.close()
-        await client.aclose()
         await pool.close()
     sign = system.references.of_person
     system.people = [Person(key.hex, sign(PersonRef(key.bytes))) for key in keys]

@@ -389,5 +389,5 @@ async def test_it_waits_no_longer_than_postgres_comes_nearer(booked: Deployment)
     await booked.booked(9, 3)
     async with booked.pool.acquire() as connection:
         said: list[str] = []
-        await Audit((connection, booked.client, booked.keyspace), say=said.append).run()
+        await Audit(connection, booked.nodes, say=said.append).run()
     assert "Postgres does not come nearer: compared as it is" in said

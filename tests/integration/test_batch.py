@@ -6,7 +6,6 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
@@ -20,8 +19,8 @@ from engine.domain import seats
 from engine.errors import EngineFault, OutcomeUnknown, PartitionClosed, QueueFull, StepFailed
 from engine.inventory import codec
 from engine.redis.batch import STEP, Batcher
-from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import open_nodes
 from engine.servers.data_dir import DataDir
 from engine.servers.redis import RedisServer
 from tests.world import EPOCH, Location, World, person_key
@@ -47,13 +46,10 @@ def world(own_server: RedisServer) -> Iterator[World]:
 async def batching(
     server: RedisServer, world: World, epoch: dict[int, int] | None = None
 ) -> AsyncIterator[Batcher]:
-    client: Any = connect(server.url, timeout_s=TIMEOUT_S)
-    batcher = Batcher(client, world.keyspace, lambda partition: (epoch or {}).get(partition, EPOCH))
-    try:
+    async with open_nodes(server.url, world.keyspace, timeout_s=TIMEOUT_S) as nodes:
+        batcher = Batcher(nodes, lambda partition: (epoch or {}).get(partition, EPOCH))
         yield batcher
-    finally:
         await batcher.close()
-        await client.aclose()
 
 
 def pid_of(world: World) -> int:
@@ -102,16 +98,13 @@ async def test_a_call_is_sent_once(tmp_path: Path) -> None:
             writer.close()
 
     server = await asyncio.start_unix_server(execute_and_hang_up, tmp_path / "s")
-    client: Any = connect(f"unix://{tmp_path / 's'}", timeout_s=2)
-    batcher = Batcher(client, Keyspace(1), lambda partition: EPOCH)
-    try:
+    async with open_nodes(f"unix://{tmp_path / 's'}", Keyspace(1), timeout_s=2) as nodes:
+        batcher = Batcher(nodes, lambda partition: EPOCH)
         with pytest.raises(OutcomeUnknown):
             await batcher.put(0, codec.read_guard(person_key(1), 1))
         assert calls == 1
-    finally:
         await batcher.close()
-        await client.aclose()
-        server.close()
+    server.close()
 
 
 def pid_of_stopped(server: RedisServer) -> int:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.bootstrap import Certificates
 from engine.errors import EngineFault, PartitionClosed
-from engine.outbox.certify import certify, run_id_of
+from engine.outbox.certify import certify
+from engine.outbox.standing import Standing
 from engine.recovery.rebuild import Rebuild
-from engine.redis.connection import connect
+from engine.redis.nodes import open_nodes
 from engine.servers.data_dir import DataDir
 from engine.servers.redis import RedisServer
 from tests.deployment import Deployment, until
@@ -53,7 +53,7 @@ async def closed(deployment: Deployment) -> set[int]:
         except PartitionClosed:
             found.add(partition)
         except EngineFault:
-            await deployment.client.connection_pool.disconnect()
+            await deployment.nodes.of(0).client.connection_pool.disconnect()
             return await closed(deployment)
     return found
 
@@ -70,7 +70,7 @@ async def test_a_restarted_redis_sells_nothing_until_it_is_certified(
     await four.persist()
     await restart(server)
     assert await closed(four) == {0, 1, 2, 3}
-    verdict = await certify(four.pool, four.client, four.keyspace)
+    verdict = await certify(four.pool, four.nodes)
     assert not verdict.doubts
     assert await closed(four) == set()
     await book_everywhere(four, 10, 1)
@@ -122,7 +122,7 @@ async def test_an_older_redis_stays_closed_where_it_lacks_what_postgres_has(
     assert len(lost) == 2
     assert any("its guards are older" in line for line in four.said)
     async with four.pool.acquire() as connection:
-        rebuilt = await Rebuild(connection, four.client, four.keyspace, four.said.append).run(range(4))
+        rebuilt = await Rebuild(connection, four.nodes, four.said.append).run(range(4))
     assert rebuilt.epochs == dict.fromkeys(lost, 2)
     four.epochs |= rebuilt.epochs
 
@@ -142,7 +142,7 @@ async def test_another_history_of_the_same_length_stays_closed(four: Deployment,
         "update partition set digest = decode(repeat('00', 16), 'hex') where partition = 1"
     )
     await restart(server)
-    verdict = await certify(four.pool, four.client, four.keyspace)
+    verdict = await certify(four.pool, four.nodes)
     assert "is another one in Redis than in Postgres" in verdict.doubts[1]
     assert await closed(four) == {1}
 
@@ -150,7 +150,7 @@ async def test_another_history_of_the_same_length_stays_closed(four: Deployment,
 async def test_an_empty_redis_stays_closed(four: Deployment, server: RedisServer, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     await restart(server, tmp_path / "empty")
-    verdict = await certify(four.pool, four.client, four.keyspace)
+    verdict = await certify(four.pool, four.nodes)
     assert set(verdict.doubts) == {0, 1, 2, 3}
     assert await closed(four) == {0, 1, 2, 3}
 
@@ -158,7 +158,7 @@ async def test_an_empty_redis_stays_closed(four: Deployment, server: RedisServer
 async def test_what_was_compared_in_one_process_certifies_no_other(
     four: Deployment, server: RedisServer
 ) -> None:
-    before = await run_id_of(four.client)
+    before = (await four.nodes.run_ids())[0]
     await restart(server)
     await closed(four)
     with pytest.raises(Exception, match="UNCERTIFIED"):
@@ -170,14 +170,15 @@ async def test_a_process_that_reaches_another_redis_than_postgres_means_sells_no
     four: Deployment,
 ) -> None:
     """The other one is certified by a deployment of its own, so its scripts would sell."""
-    certificates = Certificates(four.pool, four.client, 4)
-    await certificates.refresh()
-    assert [certificates.of(partition) for partition in range(4)] == [1, 1, 1, 1]
+    standing = Standing(four.database_url, four.nodes)
+    await standing.refresh()
+    await standing.close()
+    assert [standing.of(partition) for partition in range(4)] == [1, 1, 1, 1]
     with DataDir.make_temporary() as data, RedisServer(data) as other:
-        client = connect(other.url)
-        astray = Certificates(four.pool, client, 4)
-        await astray.refresh()
-        await client.aclose()
+        async with open_nodes(other.url, four.keyspace) as elsewhere:
+            astray = Standing(four.database_url, elsewhere)
+            await astray.refresh()
+            await astray.close()
     assert [astray.of(partition) for partition in range(4)] == [0, 0, 0, 0]
     assert "we reach Redis process" in astray.doubt(0)
 
@@ -190,4 +191,4 @@ async def test_the_entry_at_the_watermark_is_never_trimmed(
     for person in range(1, 4):
         await four.booked(person, 1)
         await four.persist()
-    assert not (await certify(four.pool, four.client, four.keyspace)).doubts
+    assert not (await certify(four.pool, four.nodes)).doubts

@@ -3,6 +3,7 @@ import pytest
 from engine.errors import DeploymentMismatch, PartitionLost
 from engine.recovery import found as founding
 from engine.redis.keyspace import Keyspace
+from engine.redis.nodes import open_nodes
 from tests.deployment import Deployment
 
 
@@ -50,4 +51,5 @@ async def test_another_epoch_stays_closed(deployment: Deployment) -> None:
 
 async def test_another_number_of_partitions_is_refused(deployment: Deployment) -> None:
     with pytest.raises(DeploymentMismatch, match="DOSEBOOK_PARTITIONS=1"):
-        await founding.found(deployment.pool, deployment.client, Keyspace(2))
+        async with open_nodes(deployment.redis_url, Keyspace(2)) as nodes:
+            await founding.found(deployment.pool, nodes)

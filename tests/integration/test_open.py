@@ -57,7 +57,7 @@ async def test_a_closed_partition_opens_nothing(deployment: Deployment) -> None:
 async def test_progress_ends_at_the_total(deployment: Deployment) -> None:
     await deployment.client.delete(deployment.stock_key(deployment.sessions(1)[0]))
     told: list[tuple[int, int]] = []
-    inventory = Inventory(deployment.client, deployment.batcher, deployment.keyspace)
+    inventory = Inventory(deployment.nodes, deployment.batcher)
     await opening.open_sessions(
         deployment.pool, inventory, [], [], lambda done, total: told.append((done, total))
     )

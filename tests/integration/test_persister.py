@@ -316,7 +316,7 @@ async def test_a_batch_behind_the_watermark_is_not_written(deployment: Deploymen
     await deployment.booked(1, 1)
     await deployment.booked(2, 2)
     positions = {0: Position(deployment.epochs[0], -1)}
-    stale = await Feed(deployment.client, deployment.keyspace).read(positions, 1)
+    stale = await Feed(deployment.nodes).read(positions, 1)
     await deployment.pool.execute("update partition set watermark = 1")
     async with deployment.pool.acquire() as connection:
         await commit.prepare(connection)

@@ -13,7 +13,6 @@ from engine.booking.drive import start
 from engine.booking.outcomes import Booked, Reason, Refused
 from engine.domain.course import Course, Kind, Op, Wish
 from engine.errors import PartitionClosed, RebuildFailed
-from engine.outbox.certify import run_id_of
 from engine.recovery import rebuild as rebuilding
 from engine.recovery.rebuild import Rebuild, Rebuilt
 from engine.storage.pool import connect_alone
@@ -48,7 +47,7 @@ async def dump(deployment: Deployment, partitions: Iterable[int]) -> KeyValues:
 async def rebuilt(deployment: Deployment, *partitions: int, force: bool = False) -> Rebuilt:
     connection = await connect_alone(deployment.database_url)
     try:
-        work = Rebuild(connection, deployment.client, deployment.keyspace, deployment.said.append)
+        work = Rebuild(connection, deployment.nodes, deployment.said.append)
         result = await work.run(partitions or range(deployment.keyspace.partitions), force=force)
     finally:
         await connection.close()
@@ -286,4 +285,4 @@ async def test_the_rebuilt_process_is_the_certified_one(deployment: Deployment) 
     await deployment.client.flushall()
     await rebuilt(deployment)
     rows = await deployment.rows("select distinct run_id from partition")
-    assert rows == [(await run_id_of(deployment.client),)]
+    assert rows == [((await deployment.nodes.run_ids())[0],)]

@@ -15,7 +15,7 @@ def sweep_of(deployment: Deployment) -> Sweep:
     async def resolve_one(person: bytes, kind: int, live: codec.Live) -> bool:
         return await start(resolve(person, kind, live, deployment.placement), deployment.batcher)
 
-    return Sweep(deployment.client, deployment.keyspace, resolve_one, deployment.said.append)
+    return Sweep(deployment.nodes, resolve_one, deployment.said.append)
 
 
 async def claim(deployment: Deployment) -> Op:

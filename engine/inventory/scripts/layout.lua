@@ -5,7 +5,8 @@
 -- Keys of a partition, all under its hash tag, `{p07}:` being the prefix:
 --   {p07}:outbox          stream of events, ids epoch-sequence without gaps, one field `e`
 --   {p07}:meta            hash: epoch, clock (ms, never goes back), certified (run_id of the process that may sell),
---                         mark (of the persister, see mark.lua)
+--                         mark (of the persister, see mark.lua), last (id of the last event)
+--   {p07}:wait            string, empty: what is written before a WAIT for replicas
 --   {p07}:rebuild         string, only while the partition is being rebuilt: the token of that rebuild
 --   {p07}:session:<id>    string: state, width, then the seat mask (bit 1 = free)
 --   {p07}:person:<xx>     hash bucket by two bytes of the person key. A guard's field is person, kind (17 bytes),

@@ -3,7 +3,8 @@
 -- KEYS    outbox           {p07}:outbox
 -- ARGV    epoch            the epoch that the caller was certified for
 --         record ...       any mix of the operations above, in order
--- returns {now_ms, last_event_id or '', answer ...}; an item in error answers `!` and the reason, alone
+-- returns {now_ms, last_event_id or '', answer ...}: the id of the partition's last event, also if an earlier call
+--         emitted it; an item in error answers `!` and the reason, alone
 -- error   EPOCH            the partition is closed, empty or rebuilt: nothing was done
 --         UNCERTIFIED      nobody has certified this server process since it started: nothing was done
 --         OOM              memory is full: nothing was done
@@ -67,10 +68,11 @@ local function run(keys, args, allowed)
   if not call then bind() end
   local outbox, epoch = keys[1], args[1]
   local prefix = sub(outbox, 1, -7)
-  local meta = call('HMGET', prefix .. 'meta', 'epoch', 'clock', 'certified')
+  local meta = call('HMGET', prefix .. 'meta', 'epoch', 'clock', 'certified', 'last')
   if meta[1] ~= epoch then return wrong_epoch(meta[1]) end
   if meta[3] ~= (own_run_id or run_id()) then return not_certified(meta[3]) end
-  local partition = { prefix = prefix, outbox = outbox, epoch = epoch, now = clock_of(meta[2]), last_event = '' }
+  local last = meta[4] or ''
+  local partition = { prefix = prefix, outbox = outbox, epoch = epoch, now = clock_of(meta[2]), last_event = last }
   local answers = { partition.now, '' }
   for i = 2, #args do
     local record = args[i]
@@ -82,7 +84,9 @@ local function run(keys, args, allowed)
     answers[i + 1] = answer
   end
   answers[2] = partition.last_event
-  if partition.last_event ~= '' then call('HSET', prefix .. 'meta', 'clock', string.format('%.0f', partition.now)) end
+  if partition.last_event ~= last then
+    call('HSET', prefix .. 'meta', 'clock', string.format('%.0f', partition.now), 'last', partition.last_event)
+  end
   return answers
 end
 

@@ -1,0 +1,170 @@
+"""Where the partitions stand: epoch, certified process and watermark as Postgres has them, and whom we reach.
+
+Every process that sells follows it. The scripts refuse by themselves in a process that nobody has certified.
+What they cannot see is compared here, once a second: whether the process that our connections reach is the
+one that *our* Postgres means. Watermarks come by NOTIFY with the persister's commit, and are read once a
+second as well, in case one was missed. While a store is away, what it told last stays.
+"""
+
+import asyncio
+import heapq
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+
+from engine import limits
+from engine.errors import OutcomeUnknown
+from engine.outbox.feed import Position
+from engine.redis.nodes import FAULTS, Nodes
+from engine.storage.pool import connect_alone
+from engine.storage.queries import query
+
+CHANNEL = "dosebook_watermark"
+AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+NOWHERE = Position(0, -1)
+# Expired waits that may stand in the order before it is made anew.
+KEPT_MAX = 1_000
+
+Key = tuple[int, int]
+
+
+class Standing:
+    """The partitions' standing, as this process knows it."""
+
+    def __init__(self, database_url: str, nodes: Nodes) -> None:
+        partitions = nodes.keyspace.partitions
+        self._database_url = database_url
+        self._nodes = nodes
+        self._connection: Any = None
+        self._watermarks = [NOWHERE] * partitions
+        self._certified: list[str | None] = [None] * partitions
+        self._reached: dict[int, str] = {}
+        self._waiters = [_Waiters() for _ in range(partitions)]
+
+    def epoch(self, partition: int) -> int:
+        """The epoch; 0 before it is known."""
+        return self._watermarks[partition].epoch
+
+    def of(self, partition: int) -> int:
+        """The epoch to sell under; 0, which no partition ever has, where this process may not sell."""
+        return 0 if self.doubt(partition) else self._watermarks[partition].epoch
+
+    def doubt(self, partition: int) -> str:
+        """Why this process may not sell there; empty if it may, or Redis did not say yet who it is."""
+        certified, reached = self._certified[partition], self._reached.get(partition)
+        if reached is None or certified == reached:
+            return ""
+        return f"UNCERTIFIED we reach Redis process {reached}, Postgres has {certified or 'none'}"
+
+    def behind(self, partition: int, last_event: bytes) -> int:
+        """Events that Postgres lacks, if ``last_event`` is the partition's last."""
+        epoch, _, sequence = last_event.partition(b"-")
+        watermark = self._watermarks[partition]
+        if not last_event or int(epoch) != watermark.epoch:
+            return 0
+        return max(0, int(sequence) - watermark.sequence)
+
+    def committed(self, partition: int, last_event: bytes) -> "asyncio.Future[None] | None":
+        """None if Postgres has the event; else a future that ends when it has.
+
+        After ``COMMIT_S_MAX``, or if the partition was rebuilt meanwhile, with ``OutcomeUnknown``.
+        """
+        if not last_event:
+            return None
+        epoch, _, sequence = last_event.partition(b"-")
+        wanted, watermark = Position(int(epoch), int(sequence)), self._watermarks[partition]
+        if wanted.epoch == watermark.epoch and wanted.sequence <= watermark.sequence:
+            return None
+        waiting = self._waiters[partition].wait(wanted)
+        self._waiters[partition].pass_to(watermark)
+        return waiting
+
+    async def refresh(self) -> None:
+        """Ask both stores once. Raises what Postgres raises; a Redis that is away changes nothing."""
+        await asyncio.gather(self._ask_postgres(), self._ask_redis())
+
+    async def follow(self) -> None:
+        """Ask again and again, until cancelled."""
+        try:
+            while True:
+                await asyncio.sleep(limits.STANDING_S)
+                await asyncio.gather(self._ask_postgres_if_there(), self._ask_redis())
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End the connection to Postgres."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+    async def _ask_postgres_if_there(self) -> None:
+        with suppress(*AWAY):
+            await self._ask_postgres()
+
+    async def _ask_postgres(self) -> None:
+        if self._connection is None or self._connection.is_closed():
+            self._connection = await connect_alone(self._database_url)
+            await self._connection.add_listener(CHANNEL, self._heard)
+        for row in await self._connection.fetch(
+            query("partition.all"), timeout=limits.POSTGRES_CONNECT_S_MAX
+        ):
+            if row["partition"] < len(self._watermarks):
+                self._certified[row["partition"]] = row["run_id"]
+                self._stand(row["partition"], Position(row["epoch"], row["watermark"]))
+
+    async def _ask_redis(self) -> None:
+        with suppress(*FAULTS):
+            await self._nodes.refresh()
+        self._reached |= await self._nodes.run_ids()
+
+    def _heard(self, connection: Any, pid: int, channel: str, payload: str) -> None:
+        for words in payload.split():
+            partition, epoch, sequence = map(int, words.split(":"))
+            if partition < len(self._watermarks):
+                self._stand(partition, Position(epoch, sequence))
+
+    def _stand(self, partition: int, watermark: Position) -> None:
+        """Note a watermark, unless a later one is known: a reading may be overtaken by a notice."""
+        before = self._watermarks[partition]
+        if (watermark.epoch, watermark.sequence) > (before.epoch, before.sequence):
+            self._watermarks[partition] = watermark
+            self._waiters[partition].pass_to(watermark)
+
+
+class _Waiters:
+    """Those who wait for one partition's watermark, by the event that they wait for."""
+
+    def __init__(self) -> None:
+        self._futures: dict[Key, asyncio.Future[None]] = {}
+        self._order: list[Key] = []
+
+    def wait(self, wanted: Position) -> "asyncio.Future[None]":
+        key = (wanted.epoch, wanted.sequence)
+        future = self._futures.get(key)
+        if future is None:
+            loop = asyncio.get_running_loop()
+            future = self._futures[key] = loop.create_future()
+            heapq.heappush(self._order, key)
+            loop.call_later(limits.COMMIT_S_MAX, self._expire, key)
+        return future
+
+    def pass_to(self, watermark: Position) -> None:
+        """End the waits up to a watermark. What is of an earlier epoch may be lost: nobody knows."""
+        while self._order and self._order[0] <= (watermark.epoch, watermark.sequence):
+            key = heapq.heappop(self._order)
+            if key[0] < watermark.epoch:
+                self._fail(key, "the partition was rebuilt meanwhile")
+            elif (future := self._futures.pop(key, None)) is not None:
+                future.set_result(None)
+
+    def _expire(self, key: Key) -> None:
+        self._fail(key, "Postgres does not have it yet")
+        if len(self._order) > 2 * len(self._futures) + KEPT_MAX:
+            self._order = sorted(self._futures)
+
+    def _fail(self, key: Key, why: str) -> None:
+        future = self._futures.pop(key, None)
+        if future is not None:
+            future.set_exception(OutcomeUnknown(why))
