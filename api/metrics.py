@@ -68,6 +68,8 @@ class Metrics:
         self._gauge("dosebook_board_age_seconds", "Age of the board of free seats.", lambda: follower.lag_s)
         self._gauge("dosebook_board_events", "Events applied to the board.", lambda: follower.events)
         self._gauge("dosebook_board_loads", "Partitions loaded into the board.", lambda: follower.loads)
+        words = "Used share of what the stores can hold; bookings are refused at 1."
+        self._gauge("dosebook_pressure_ratio", words, lambda: engine.pressure.worst)
         self._gauge("dosebook_batch_calls", "Calls of the script sent to Redis.", lambda: batcher.calls)
         self._gauge("dosebook_batch_operations", "Operations in these calls.", lambda: batcher.operations)
         self._gauge("dosebook_batch_pending", "Operations queued or under way.", lambda: batcher.pending)

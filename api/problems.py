@@ -83,6 +83,7 @@ KINDS: dict[str, Kind] = {
     "late": Kind(503, "The request took too long to reach the store", _AGAIN, 1),
     "busy": Kind(503, "Too many requests wait", _AGAIN, 1),
     "partition-closed": Kind(503, "These places take no bookings now", _AGAIN, 5),
+    "backlog": Kind(503, "Bookings are slowed down now", _AGAIN, 10),
     "store-full": Kind(503, "No room for more bookings now", _AGAIN, 5),
     "no-answer": Kind(503, "The store did not answer", "Ask again in a moment.", 1),
     "registration-away": Kind(
@@ -109,6 +110,7 @@ OF_RULE = {rule: rule.value for rule in Rule} | {
 _OF_FAULT: dict[type[Exception], str] = {
     errors.QueueFull: "busy",
     errors.PartitionClosed: "partition-closed",
+    errors.Backlogged: "backlog",
     errors.StoreFull: "store-full",
     errors.OutcomeUnknown: "no-answer",
     errors.StorageAway: "registration-away",

@@ -9,7 +9,7 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +25,7 @@ from engine.availability.follow import Follower
 from engine.availability.search import Place, Query, Search
 from engine.booking.desk import Desk
 from engine.booking.outcomes import Reason, Refused
+from engine.booking.pressure import Pressure
 from engine.capacity.catalogue import Catalogue
 from engine.capacity.postcodes import Postcodes
 from engine.domain.course import Wish
@@ -61,6 +62,7 @@ class Engine:
         desk: Desk,
         board: Board,
         follower: Follower,
+        pressure: Pressure,
         search: Search,
         alternatives: Alternatives,
         probe: "Probe",
@@ -74,10 +76,11 @@ class Engine:
         self.desk = desk
         self.board = board
         self.follower = follower
+        self.pressure = pressure
         self.probe = probe
         self._search = search
         self._alternatives = alternatives
-        self._chance = random.Random().random  # noqa: S311  (a sample of free slots, no secret)
+        self._chance = chance()
 
     def availability(self, asked: Query) -> list[Place]:
         """The nearest places where both doses are free, from memory."""
@@ -116,6 +119,11 @@ class Probe:
         return ""
 
 
+def chance() -> Callable[[], float]:
+    """Draws from 0 up to 1, for samples and shares; no secret comes from it."""
+    return random.Random().random  # noqa: S311
+
+
 def now_utc() -> datetime:
     """The host's clock."""
     return datetime.now(UTC)
@@ -137,9 +145,16 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
         board = Board(catalogue.sessions.values())
         follower = Follower(nodes, standing.epoch, board)
         await follower.load()
-        engine = _compose(settings, pool, catalogue, batcher, board, follower, Probe(nodes, standing))
+        pressure = Pressure(
+            lambda: list(nodes.grouped(range(settings.partitions)).values()),
+            lambda partition: standing.behind(partition, follower.end(partition)),
+            lambda partition: nodes.of(partition).memory_share,
+            chance(),
+        )
+        probe = Probe(nodes, standing)
+        engine = _compose(settings, pool, catalogue, batcher, board, follower, pressure, probe)
         _freeze(catalogue)
-        async with _background(follower.run(), standing.follow()):
+        async with _background(follower.run(), standing.follow(), pressure.follow()):
             yield engine
             await engine.desk.close()
             await batcher.close()
@@ -159,6 +174,7 @@ def _compose(
     batcher: Batcher,
     board: Board,
     follower: Follower,
+    pressure: Pressure,
     probe: Probe,
 ) -> Engine:
     secrets = open_secrets(settings.secrets_dir)
@@ -175,9 +191,10 @@ def _compose(
         references=References(secrets.reference_key),
         registrar=Registrar(pool, secrets.pepper, PlainSealer()),
         batcher=batcher,
-        desk=Desk(batcher, Keyspace(settings.partitions), sessions, zones, intervals, now_utc),
+        desk=Desk(batcher, Keyspace(settings.partitions), sessions, zones, intervals, now_utc, pressure),
         board=board,
         follower=follower,
+        pressure=pressure,
         search=search,
         alternatives=Alternatives(board, search, locations, sessions),
         probe=probe,

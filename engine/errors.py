@@ -17,6 +17,10 @@ class QueueFull(EngineFault):
     """Too many operations wait for Redis in this process. Nothing was sent; come back in a second."""
 
 
+class Backlogged(EngineFault):
+    """The stores are near what they can hold (``engine/booking/pressure.py``). Nothing was done."""
+
+
 class StoreFull(EngineFault):
     """Redis is at its memory limit. Nothing was done; what gives something back still passes."""
 

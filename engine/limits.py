@@ -56,6 +56,13 @@ STATEMENT_S_MAX = 60.0
 # Events that the persister reads of each partition and round at least, however many partitions share
 # PERSIST_EVENTS_MAX: a round's transaction stays below 100 × this.
 PERSIST_PARTITION_EVENTS_MIN = 100
+# Events that Postgres may lack of all partitions of one Redis server, and the used share of that server's
+# maxmemory: the bounds that Pressure measures by. From these shares of them on bookings are slowed down, and
+# holds end.
+BACKLOG_EVENTS_MAX = 20_000_000
+MEMORY_SHARE_MAX = 0.8
+PRESSURE_SLOW = 0.5
+PRESSURE_HOLDS = 0.75
 # How long the persister waits between two rounds, so that batches fold, and for the first event when idle.
 PERSIST_PAUSE_S = 0.015
 PERSIST_IDLE_S = 1.0

@@ -50,6 +50,10 @@ class Follower:
         """Whether every partition has been loaded and is followed."""
         return not self._to_load
 
+    def end(self, partition: int) -> Position:
+        """Up to where the partition's outbox was followed."""
+        return self._positions.get(partition, Position(0, -1))
+
     async def load(self) -> None:
         """Load every partition that is due.
 

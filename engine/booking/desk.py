@@ -3,8 +3,8 @@
 Checks what needs no Redis (``rules``), names the op, drives the protocol's steps through the batcher, and
 turns a lost answer into ``Pending``. A caller who goes away stops nothing (``drive``).
 
-Faults that reach the caller: ``QueueFull`` and ``PartitionClosed`` (nothing was done), ``StepFailed`` (a
-broken invariant).
+Faults that reach the caller: ``QueueFull``, ``Backlogged`` and ``PartitionClosed`` (nothing was done),
+``StepFailed`` (a broken invariant).
 """
 
 import asyncio
@@ -22,6 +22,7 @@ from engine.booking.cancel import cancel
 from engine.booking.conclude import conclude
 from engine.booking.drive import start
 from engine.booking.outcomes import Booked, BookOutcome, CancelOutcome, InDoubt
+from engine.booking.pressure import Pressure
 from engine.booking.read import find_by_op, read_course
 from engine.booking.rules import OF_THE_MOMENT, Impossible, Rule, check_days, check_slots
 from engine.booking.steps import Placement, Steps
@@ -66,6 +67,7 @@ class Desk:
         zones: Mapping[int, ZoneInfo],
         intervals: Intervals,
         now: Callable[[], datetime],
+        pressure: Pressure,
     ) -> None:
         self._batcher = batcher
         self._keyspace = keyspace
@@ -74,6 +76,7 @@ class Desk:
         self._zones = zones
         self._intervals = intervals
         self._now = now
+        self._pressure = pressure
         self._running: set[asyncio.Future[Any]] = set()
 
     async def book(
@@ -87,6 +90,7 @@ class Desk:
         impossible = self._impossible(first, second, wishes)
         if impossible is not None:
             return await self._booked_before(impossible, person, op)
+        self._pressure.admit(self._keyspace.of_location(first.location))
         request = Request(person, Kind.PRIMARY, op, first.location, wishes)
         try:
             outcome = await self._drive(book(request, self._placement))

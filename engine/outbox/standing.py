@@ -57,13 +57,10 @@ class Standing:
             return ""
         return f"UNCERTIFIED we reach Redis process {reached}, Postgres has {certified or 'none'}"
 
-    def behind(self, partition: int, last_event: bytes) -> int:
-        """Events that Postgres lacks, if ``last_event`` is the partition's last."""
-        epoch, _, sequence = last_event.partition(b"-")
+    def behind(self, partition: int, end: Position) -> int:
+        """Events that Postgres lacks, if the partition's outbox ends there."""
         watermark = self._watermarks[partition]
-        if not last_event or int(epoch) != watermark.epoch:
-            return 0
-        return max(0, int(sequence) - watermark.sequence)
+        return max(0, end.sequence - watermark.sequence) if end.epoch == watermark.epoch else 0
 
     def committed(self, partition: int, last_event: bytes) -> "asyncio.Future[None] | None":
         """None if Postgres has the event; else a future that ends when it has.

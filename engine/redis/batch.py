@@ -67,7 +67,6 @@ class Batcher:
         self._nodes = nodes
         self._epochs = epochs
         self._acknowledgement = acknowledgement
-        self._last_events: dict[int, bytes] = {}
         self._lanes: dict[Node, _Lane] = {}
 
     def put(self, partition: int, record: bytes) -> "asyncio.Future[bytes]":
@@ -81,10 +80,6 @@ class Batcher:
         except PartitionClosed as closed:
             self.fail([item], closed)
         return item.future
-
-    def last_event(self, partition: int) -> bytes:
-        """Id of the partition's last event as its last answer told it; empty before any."""
-        return self._last_events.get(partition, b"")
 
     async def close(self) -> None:
         """Let what is under way come home; fail what was never sent."""
@@ -151,7 +146,6 @@ class Batcher:
         if isinstance(reply, Exception):
             return self.fail(call.items, _fault(call.partition, reply))
         self.clocks.hear(call.partition, reply[0])
-        self._last_events[call.partition] = reply[1]
         committed = self._acknowledgement.committed
         waiting = committed(call.partition, reply[1]) if committed else None
         if waiting is None:

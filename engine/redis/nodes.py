@@ -40,16 +40,18 @@ Command = tuple[Any, ...]
 class Node:
     """One server: ``client`` for what is answered at once, ``waiting`` for one call that waits over there.
 
-    ``replicas`` is how many the cluster says it has; 0 for a single server.
+    ``replicas`` is how many the cluster says it has, 0 for a single server; ``memory_share`` how much of its
+    maximum memory it used when it was asked last, 0 without a maximum.
     """
 
-    __slots__ = ("address", "client", "replicas", "waiting")
+    __slots__ = ("address", "client", "memory_share", "replicas", "waiting")
 
     def __init__(self, address: str, connections: int, timeout_s: float) -> None:
         self.address = address
         self.client: Any = connect(address, connections=connections, timeout_s=timeout_s)
         self.waiting: Any = connect(address, connections=1, timeout_s=timeout_s + limits.PERSIST_IDLE_S)
         self.replicas = 0
+        self.memory_share = 0.0
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -132,12 +134,14 @@ class Nodes:
         groups = self.grouped(range(self.keyspace.partitions))
         infos = await asyncio.gather(*(_info(node) for node in groups), return_exceptions=True)
         found: dict[int, str] = {}
-        for info, partitions in zip(infos, groups.values(), strict=True):
+        for (node, partitions), info in zip(groups.items(), infos, strict=True):
             if isinstance(info, FAULTS):
                 continue
             if isinstance(info, BaseException):
                 raise info
             found |= dict.fromkeys(partitions, str(info["run_id"]))
+            most = int(info["maxmemory"])
+            node.memory_share = int(info["used_memory"]) / most if most else 0.0
         return found
 
     async def replicated(self, partitions: Iterable[int], replicas: int) -> set[int]:
@@ -246,4 +250,4 @@ async def _pipelined(node: Node, commands: Sequence[Command]) -> Sequence[Any]:
 
 
 async def _info(node: Node) -> Any:
-    return await node.client.info("server")
+    return await node.client.info("server", "memory")
