@@ -4,10 +4,10 @@
     ...                                                     #   start each of `cluster.nodes`, then `form`
 
 Invariants: a node keeps its identity (nodes.conf) and its ports in its directory, so that it comes back as
-the same one, whether a supervisor or the next run starts it. `form` looks at what each node says of itself and
-does only what is missing: a formed cluster is left as it is, one whose forming was cut short is completed, and
-nodes that got other ports meet again. It returns when every node knows and reaches all others, every slot is
-served and every replica follows.
+the same one, whether a supervisor or the next run starts it. `form` looks at what each node says of itself
+and does only what is missing: a formed cluster is left as it is, one whose forming was cut short is
+completed, and nodes that got other ports meet again. It returns when every node reaches all others, every
+slot is served and every replica follows.
 
 With replicas, a master that none of them follows refuses writes (`min-replicas-to-write`): after a failover
 with one replica each, the new master answers reads, and writes once the old one is back. Two replicas each
@@ -16,7 +16,7 @@ write on at once. Nodes have no passwords: they listen on loopback only.
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import count
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -38,6 +38,7 @@ NODE_TIMEOUT_MS = 2000
 REPLICA_LAG_S_MAX = 3
 FORM_S_MAX = 60.0
 FORM_POLL_S = 0.05
+ROUNDS_TO_MEET = 40
 REPLY_S_MAX = 5.0
 PORTS_FILE = "ports"
 
@@ -98,7 +99,7 @@ class _View(NamedTuple):
     """What a node says of itself, and the ids of those that it knows and reaches, its own among them."""
 
     node: ClusterNode
-    client: Redis
+    client: Any
     id: str
     master_id: str
     epoch: int
@@ -172,7 +173,8 @@ class ClusterServers:
         A node may die and come back meanwhile: each round looks at everything anew.
         """
         deadline = time.monotonic() + FORM_S_MAX
-        while missing := self._round():
+        rounds = count()
+        while missing := self._round(next(rounds)):
             if time.monotonic() > deadline:
                 raise ServerFailedError(f"the Redis Cluster did not form in {FORM_S_MAX:.0f} s: {missing}")
             time.sleep(FORM_POLL_S)
@@ -185,13 +187,14 @@ class ClusterServers:
     ) -> None:
         self.stop()
 
-    def _round(self) -> str:
+    def _round(self, number: int) -> str:
         """Look, do what can be done now, and say what is missing; empty when nothing is."""
         clients = [node.client() for node in self.nodes]
         try:
             views = [_view(node, client) for node, client in zip(self.nodes, clients, strict=True)]
             self._give_slots(views)
-            _introduce(views)
+            if number % ROUNDS_TO_MEET == 0:
+                _introduce(views, everybody=number > 0)
             self._attach_a_replica(views)
         except RedisError as error:
             return f"{type(error).__name__}: {error}"
@@ -214,7 +217,7 @@ class ClusterServers:
                 view.does("ADDSLOTS", *sorted(free))
 
     def _attach_a_replica(self, views: list[_View]) -> None:
-        """One node that has nothing follows the master that has the fewest; the next one in the next round."""
+        """One node that has nothing follows the master with the fewest; the next one in the next round."""
         masters = [view for view in views if view.slots]
         empty = [view for view in views if not view.slots and not view.master_id]
         if len(masters) < self.masters or not empty:
@@ -232,11 +235,16 @@ def shares(masters: int, spread: Sequence[bytes] = ()) -> list[range]:
     return [range(first, end) for first, end in zip([0, *firsts], [*firsts, SLOTS], strict=True)]
 
 
-def _introduce(views: list[_View]) -> None:
-    """Let those meet that do not reach each other; meeting again at a new port corrects the old one."""
-    for view in views:
+def _introduce(views: list[_View], *, everybody: bool) -> None:
+    """Let the first node meet those that it does not know; or everybody those that they do not reach.
+
+    The first is enough for new nodes: they tell each other of each other. The second is for nodes that are
+    known at a port that they have no more, and for those that were cut short while they met. It has to wait:
+    a node that is met by one that it knows cuts their link and makes it anew.
+    """
+    for view in views if everybody else views[:1]:
         for other in views:
-            if other.id not in view.reached:
+            if other.id not in (view.reached if everybody else view.known):
                 view.does("MEET", LOOPBACK, other.node.port, other.node.bus_port)
 
 
@@ -253,7 +261,7 @@ def _missing(views: list[_View]) -> str:
     return ""
 
 
-def _view(node: ClusterNode, client: Redis) -> _View:
+def _view(node: ClusterNode, client: Any) -> _View:
     """Ask one node. Its word counts for itself and its links only: what it says of others may be old."""
     lines = [line.split(" ") for line in str(client.execute_command("CLUSTER", "NODES")).splitlines()]
     flags = {line[0]: set(line[2].split(",")) for line in lines}

@@ -66,7 +66,7 @@ def test_takes_writes_and_functions_on_every_master(redis_cluster: ClusterServer
         assert len({client.get_node_from_key(key).name for key in KEYS}) == 3
         for node in client.get_primaries():
             assert client.dbsize(target_nodes=node) == 1
-            assert client.config_get("appendfsync", target_nodes=node) == {b"appendfsync": b"always"}
+            assert client.config_get("appendfsync", target_nodes=node) == {"appendfsync": "always"}
         client.function_delete("words")
 
 
@@ -149,9 +149,7 @@ def test_a_new_master_takes_over_and_writes_when_it_is_followed(data: DataDir) -
         lost = cluster.nodes[0]
         assert client.get_node_from_key(KEYS[0]).port == lost.port
         lost.kill()
-        wait_until(
-            lambda: succeeds(lambda: client.get(KEYS[0])), "the replica takes over", FAILOVER_S_MAX
-        )
+        wait_until(lambda: succeeds(lambda: client.get(KEYS[0])), "the replica takes over", FAILOVER_S_MAX)
         assert client.get(KEYS[0]) == b"kept"
         assert client.get_node_from_key(KEYS[0]).port != lost.port
         assert client.set(KEYS[1], "others go on")
