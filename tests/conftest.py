@@ -1,8 +1,8 @@
 """Fixtures that every folder shares: real servers, and no way out beyond loopback.
 
-`redis_server`, `redis_cluster` and `postgres_server` are started once per process (per xdist worker), when a
-test first asks for them, by engine.servers. Tests that share them keep apart by keys and databases of their own.
-A test of the scripts uses `redis_client`, which is one server's or three masters' (`masters`).
+`redis_server`, `redis_cluster` and `postgres_server` are started by engine.servers, once per process (per
+xdist worker), when a test first asks for them. Tests that share them keep apart by keys and databases of
+their own. `redis_client` is one server's or three masters', as `masters` says.
 """
 
 import ipaddress

@@ -1,5 +1,4 @@
-"""Worlds with one partition, where a booking is one operation, with four, where it is three, and with those
-four on the three masters of a cluster."""
+"""Worlds with one partition, where a booking is one operation; with four, where it is three; on a cluster."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,7 @@ MakeWorld = Callable[..., World]
 LAYOUTS = {"one-partition": (1, 1), "four-partitions": (1, 4), "three-masters": (3, 4)}
 
 
-@pytest.fixture(params=LAYOUTS, ids=LAYOUTS)
+@pytest.fixture(params=sorted(LAYOUTS))
 def layout(request: pytest.FixtureRequest) -> tuple[int, int]:
     """Masters and partitions."""
     return LAYOUTS[request.param]
