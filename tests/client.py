@@ -18,7 +18,10 @@ class _Cluster(RedisCluster):
 
     def determine_slot(self, *args: Any) -> Any:
         """The slot of a command's keys."""
-        return key_slot(args[3]) if args[0] == "FCALL" else super().determine_slot(*args)
+        if args[0] != "FCALL":
+            return super().determine_slot(*args)
+        key = args[3]
+        return key_slot(key if isinstance(key, bytes) else key.encode())
 
 
 def client_of(url: str) -> Any:
