@@ -25,9 +25,9 @@ or somebody stayed without an answer.
 
 --acknowledge says when a booking is told to the citizen, and so what it survives:
 
-  fsync      it is on the disk of its Redis: survives kill -9 and power loss
-  replica    also on every replica of that Redis: survives the loss of a master with its disk
-  postgres   it is committed in Postgres: survives the loss of every Redis
+  fsync      it is on the disk of its Redis: survives kill -9 and power loss, but not a replica taking over
+  replica    every replica of that Redis has it too: survives the loss of a master with its disk
+  postgres   Postgres has committed it: survives the loss of every Redis
 
 REDIS_URL and DATABASE_URL name servers of your own. Everything listens on this machine only.
 """

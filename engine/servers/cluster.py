@@ -46,7 +46,10 @@ UNREACHED = frozenset({"fail", "fail?", "handshake", "noaddr"})
 
 
 class ClusterNode(RedisServer):
-    """One node. Its ports are chosen at the first start and stay, as long as nobody else has them by then."""
+    """One node. Its ports are chosen at the first start and stay, unless somebody else has them by then.
+
+    At other ports it comes back into the cluster by itself, as long as the others are where they were.
+    """
 
     def __init__(self, data: DataDir, name: str, settings: dict[str, str]) -> None:
         super().__init__(data, name=name)
@@ -70,9 +73,8 @@ class ClusterNode(RedisServer):
     def prepare(self) -> None:
         """Lock the data, then find the ports: without the lock, a living node's would look taken."""
         super().prepare()
-        if not self.port:
-            self.port, self.bus_port = self._ports()
-            self._settings["cluster-port"] = str(self.bus_port)
+        self.port, self.bus_port = self._ports()
+        self._settings["cluster-port"] = str(self.bus_port)
 
     def client(self) -> Redis:
         """Connection to this node alone, nothing retried; answers are text."""
@@ -161,8 +163,8 @@ class ClusterServers:
         return self
 
     def stop(self) -> None:
-        """Stop every node: all are asked before the first is waited for."""
-        for node in self.nodes:
+        """Stop every node, replicas first: a master that stops would wait for them."""
+        for node in reversed(self.nodes):
             node.ask_to_stop()
         for node in self.nodes:
             node.stop()

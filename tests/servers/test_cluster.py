@@ -95,6 +95,22 @@ def test_nodes_that_find_their_ports_taken_meet_again_at_others(data: DataDir) -
             thief.close()
 
 
+def test_a_node_whose_port_was_taken_while_it_was_down_is_found_at_another(data: DataDir) -> None:
+    cluster = ClusterServers(data)
+    with cluster, client_of(cluster.url) as client:
+        client.set(KEYS[2], "kept")
+        lost = next(n for n in cluster.nodes if n.port == client.get_node_from_key(KEYS[2]).port)
+        taken = lost.port
+        lost.kill()
+        lost.stop()
+        with socket.create_server((LOOPBACK, taken)):
+            lost.start()
+            assert lost.port != taken
+            with client_of(cluster.url) as second:
+                wait_until(lambda: succeeds(lambda: second.get(KEYS[2])), "the others tell the new port")
+                assert second.get(KEYS[2]) == b"kept"
+
+
 def nothing(cluster: ClusterServers) -> None:
     """The nodes run, nobody knows anybody."""
 
