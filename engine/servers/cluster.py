@@ -41,7 +41,7 @@ FORM_POLL_S = 0.05
 ROUNDS_TO_MEET = 40
 REPLY_S_MAX = 5.0
 PORTS_FILE = "ports"
-
+# Flags of a node that another one does not reach, beside a link that is down.
 UNREACHED = frozenset({"fail", "fail?", "handshake", "noaddr"})
 
 
