@@ -18,6 +18,7 @@ import msgspec
 from benchmarks.app import BARE_PATH, NOOP_PATH
 from benchmarks.load import LoadResult, closed_loop, post
 from engine.capacity.open import Inventory, open_sessions
+from engine.cli.layout import Layout
 from engine.cli.site import Site, prepare_stores, start_stores
 from engine.domain import seats
 from engine.domain.capacity import Location, SessionPlan
@@ -69,7 +70,7 @@ async def measure() -> list[RouteRatio]:
     """Start everything, run the rounds, stop everything."""
     with DataDir.make_temporary() as data:
         async with Supervisor(data) as supervisor:
-            settings = await start_stores(supervisor, data, 1)
+            settings = await start_stores(supervisor, data, Layout())
             pairs = await _open(settings)
             listener = listen(0)
             site = _Site(data, settings, listener)

@@ -1,7 +1,8 @@
 """Fixtures that every folder shares: real servers, and no way out beyond loopback.
 
-`redis_server` and `postgres_server` are started once per process (per xdist worker) by engine.servers.
-Tests that share them keep apart by keys and databases of their own.
+`redis_server`, `redis_cluster` and `postgres_server` are started by engine.servers, once per process (per
+xdist worker), when a test first asks for them. Tests that share them keep apart by keys and databases of
+their own. `redis_client` is one server's or three masters', as `masters` says.
 """
 
 import ipaddress
@@ -11,11 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from redis import Redis
 
+from engine.servers.cluster import ClusterServers
 from engine.servers.data_dir import DataDir
 from engine.servers.postgres import PostgresServer
 from engine.servers.redis import RedisServer
+from tests.client import client_of
 
 NAMES_OF_LOOPBACK = {"localhost", "", None}
 
@@ -40,10 +42,30 @@ def redis_server(server_data: DataDir) -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_cluster(server_data: DataDir) -> Iterator[ClusterServers]:
+    """A running Redis Cluster of three masters. Flush it, or use keys of your own."""
+    with ClusterServers(server_data, name="cluster") as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def redis_client(redis_server: RedisServer) -> Iterator[Redis]:
-    """A client of the session's Redis, emptied; answers are bytes."""
-    with Redis.from_url(redis_server.url, protocol=2) as client:
+def masters() -> int:
+    """How many masters the test's inventory has; parametrize it with 1 and 3 to have both."""
+    return 1
+
+
+@pytest.fixture
+def inventory_url(masters: int, request: pytest.FixtureRequest) -> str:
+    """Address of the inventory that `redis_client` speaks to: of one server, or of three masters."""
+    server = request.getfixturevalue("redis_server" if masters == 1 else "redis_cluster")
+    return str(server.url)
+
+
+@pytest.fixture
+def redis_client(inventory_url: str) -> Iterator[Any]:
+    """A client of the session's inventory, emptied; answers are bytes, nothing is retried."""
+    with client_of(inventory_url) as client:
         client.flushall()
         yield client
 

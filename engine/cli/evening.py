@@ -77,10 +77,11 @@ class Evening:
         """Stores, sessions, processes."""
         display, args = self._display, self._args
         display.say(f"dosebook in {self._data.path}", "bold")
+        display.say(f"  {args.layout}")
         if self._listener.note:
             display.say(f"  {self._listener.note}", "yellow")
         with display.step("start Redis and Postgres"):
-            settings = await start_stores(self._supervisor, self._data, args.partitions)
+            settings = await start_stores(self._supervisor, self._data, args.layout)
         with display.step("prepare schema and partitions"):
             epochs = await prepare_stores(settings)
         pairs = None if args.stock == REAL else round(args.stock * args.citizens)

@@ -5,6 +5,9 @@ import os
 import sys
 from pathlib import Path
 
+from engine.cli.layout import add_layout_arguments, layout_of
+from engine.settings import SettingError
+
 SUMMARY = "start everything here, send a surge of people, audit, then stay up"
 DESCRIPTION = """\
 Starts Redis and Postgres, opens the 1,575 vaccination centres of France for 91 days, starts the persister and
@@ -17,6 +20,14 @@ or somebody stayed without an answer.
   ./dosebook run --citizens 2000 --exit      a short one that ends by itself
   ./dosebook run --no-surge                  only serve, with all seats on sale
   ./dosebook run --data-dir var/demo         keep the data; the next run goes on with it
+  ./dosebook run --cluster                   three Redis masters share the partitions
+  ./dosebook run --cluster --replicas 1      and each has a replica, which takes over if its master is lost
+
+--acknowledge says when a booking is told to the citizen, and so what it survives:
+
+  fsync      it is on the disk of its Redis: survives kill -9 and power loss, but not a replica taking over
+  replica    every replica of that Redis has it too: survives the loss of a master with its disk
+  postgres   Postgres has committed it: survives the loss of every Redis
 
 REDIS_URL and DATABASE_URL name servers of your own. Everything listens on this machine only.
 """
@@ -43,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     workers = max(1, (os.cpu_count() or 1) // 2)
     add("--workers", type=_positive, default=workers, metavar="N", help=f"API processes ({workers} here)")
-    add("--partitions", type=_positive, default=1, metavar="N", help="partitions of the inventory (1)")
+    add_layout_arguments(parser)
     add("--seed", type=int, default=SEED, metavar="N", help="the same seed draws the same stock and people")
 
 
@@ -53,6 +64,11 @@ def run(args: argparse.Namespace) -> int:
 
     if args.no_surge and (args.json or args.exit):
         print("dosebook: --no-surge has no result: leave out --json and --exit", file=sys.stderr)
+        return 2
+    try:
+        args.layout = layout_of(args)
+    except SettingError as error:
+        print(f"dosebook: {error}", file=sys.stderr)
         return 2
     if args.stock is None:
         args.stock = REAL if args.no_surge else FREE_PAIRS_PER_CITIZEN

@@ -5,7 +5,6 @@ listening socket: it stays open while one of them restarts, so nobody is refused
 """
 
 import asyncio
-import os
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
@@ -15,13 +14,16 @@ from redis.exceptions import RedisError
 
 from engine.cli import scrape
 from engine.cli.display import Outbox
+from engine.cli.layout import Layout
 from engine.errors import EngineFault
 from engine.recovery.found import found
 from engine.redis.keyspace import Keyspace
 from engine.redis.nodes import open_nodes
+from engine.servers.cluster import ClusterServers
 from engine.servers.command import Command
 from engine.servers.data_dir import DataDir
-from engine.servers.errors import ServerError
+from engine.servers.errors import DataDirError, ServerError
+from engine.servers.find import DATABASE_URL, REDIS_URL, given_url
 from engine.servers.ports import LOOPBACK, Listener, listen
 from engine.servers.postgres import PostgresServer
 from engine.servers.redis import RedisServer
@@ -35,18 +37,53 @@ BACKLOG = "dosebook_outbox_backlog_events"
 PERSISTER_PORT = 9101
 
 
-async def start_stores(supervisor: Supervisor, data: DataDir, partitions: int) -> Settings:
+async def start_stores(supervisor: Supervisor, data: DataDir, layout: Layout) -> Settings:
     """Redis and Postgres, side by side; the settings that lead to them."""
-    redis, postgres = RedisServer(data), PostgresServer(data)
-    given_redis, given_postgres = os.environ.get("REDIS_URL"), os.environ.get("DATABASE_URL")
-    ours = [server for server, given in ((redis, given_redis), (postgres, given_postgres)) if not given]
-    await _together(*(supervisor.start(server) for server in ours))
-    return Settings(
-        redis_url=given_redis or redis.url,
-        database_url=given_postgres or postgres.url,
-        secrets_dir=data.path / "secrets",
-        partitions=partitions,
+    redis_url, database_url = await _together(
+        _start_redis(supervisor, data, layout), _start_postgres(supervisor, data)
     )
+    return Settings(
+        redis_url=redis_url,
+        database_url=database_url,
+        secrets_dir=data.path / "secrets",
+        partitions=layout.partitions,
+        acknowledge=layout.acknowledge,
+        replicas=layout.replicas,
+    )
+
+
+async def _start_redis(supervisor: Supervisor, data: DataDir, layout: Layout) -> str:
+    """The operator's Redis, or ours; its address."""
+    given = given_url(REDIS_URL)
+    if given:
+        return given
+    _refuse_other_kind(data, layout)
+    if layout.masters == 1:
+        return (await supervisor.start(RedisServer(data))).url
+    keyspace = Keyspace(layout.partitions)
+    cluster = ClusterServers(
+        data,
+        masters=layout.masters,
+        replicas=layout.replicas,
+        spread=[keyspace.prefix(partition) for partition in range(layout.partitions)],
+    )
+    await _together(*(supervisor.start(node) for node in cluster.nodes))
+    await asyncio.to_thread(cluster.form)
+    return cluster.url
+
+
+async def _start_postgres(supervisor: Supervisor, data: DataDir) -> str:
+    """The operator's Postgres, or ours; its address."""
+    return given_url(DATABASE_URL) or (await supervisor.start(PostgresServer(data))).url
+
+
+def _refuse_other_kind(data: DataDir, layout: Layout) -> None:
+    """What one Redis has, a cluster beside it has not, and the other way round."""
+    alone, of_a_cluster = (data.path / name for name in ("redis", "redis-1"))
+    if layout.masters > 1 and alone.exists():
+        raise DataDirError(f"{data.path} has one Redis: leave out --cluster, or choose another --data-dir")
+    if layout.masters == 1 and of_a_cluster.exists():
+        raise DataDirError(f"{data.path} has a cluster: add --cluster, or choose another --data-dir")
 
 
 async def prepare_stores(settings: Settings) -> dict[int, int]:
@@ -136,14 +173,14 @@ class Site:
         )
 
 
-async def _together(*work: Coroutine[Any, Any, object]) -> None:
-    """All at once; the first fault ends the others and is raised by itself."""
+async def _together(*work: Coroutine[Any, Any, Any]) -> list[Any]:
+    """All at once, their results; the first fault ends the others and is raised by itself."""
     try:
         async with asyncio.TaskGroup() as group:
-            for one in work:
-                group.create_task(one)
+            tasks = [group.create_task(one) for one in work]
     except BaseExceptionGroup as faults:
         raise faults.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def _free_port(wanted: int) -> int:

@@ -5,6 +5,7 @@ of them restarts (connections wait in the backlog), and nobody can take the port
 """
 
 import errno
+import secrets
 import socket
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ LOOPBACK = "127.0.0.1"
 BACKLOG = 2048
 PORTS_TRIED_MAX = 50
 PORT_MAX = 65535
+# Below those that systems give to outgoing connections, which could take the port while its server restarts.
+UNUSED_PORTS = range(10_000, 30_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,26 @@ def listen(wanted: int, host: str = LOOPBACK) -> Listener:
     number = bound.getsockname()[1]
     note = f"port {wanted} is taken, using {number}" if wanted not in {0, number} else None
     return Listener(bound, host, number, note)
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on this port of loopback now."""
+    bound = _try(LOOPBACK, port)
+    if bound is not None:
+        bound.close()
+    return bound is not None
+
+
+def unused_ports(count: int) -> list[int]:
+    """Ports of loopback that were free a moment ago, for servers that bind them by number themselves."""
+    found: set[int] = set()
+    for _ in range(count * PORTS_TRIED_MAX):
+        port = secrets.choice(UNUSED_PORTS)
+        if is_free(port):
+            found.add(port)
+        if len(found) == count:
+            return list(found)
+    raise PortError(f"no {count} TCP ports are free on {LOOPBACK}: end what listens there")
 
 
 def _try(host: str, port: int) -> socket.socket | None:

@@ -18,7 +18,6 @@ from engine.domain import seats
 from engine.redis.batch import Batcher
 from engine.redis.connection import connect
 from engine.redis.nodes import Nodes
-from engine.servers.redis import RedisServer
 from tests.world import EPOCH, Location, World
 
 PEOPLE, SLOTS, LINES = 20_000, 100, 5
@@ -52,10 +51,10 @@ async def rush(url: str, world: World) -> list[BookOutcome]:
         await nodes.aclose()
 
 
-@pytest.mark.parametrize("partitions", [1, 4])
-def test_exactly_500_are_booked(redis_client: Any, redis_server: RedisServer, partitions: int) -> None:
+@pytest.mark.parametrize(("masters", "partitions"), [(1, 1), (1, 4), (3, 4)])
+def test_exactly_500_are_booked(redis_client: Any, inventory_url: str, partitions: int) -> None:
     world = World(redis_client, partitions, (RUSHED,))
-    outcomes = asyncio.run(rush(redis_server.url, world))
+    outcomes = asyncio.run(rush(inventory_url, world))
     booked = [outcome.course for outcome in outcomes if isinstance(outcome, Booked)]
     refused = [outcome.reason for outcome in outcomes if isinstance(outcome, Refused)]
     assert len(booked) == SLOTS * LINES
@@ -91,9 +90,7 @@ async def unprotected_rush(url: str, world: World, people: int) -> list[tuple[in
     return [seat for seat in taken if seat is not None]
 
 
-def test_control_without_the_protection_seats_are_sold_twice(
-    redis_client: Any, redis_server: RedisServer
-) -> None:
+def test_control_without_the_protection_seats_are_sold_twice(redis_client: Any, inventory_url: str) -> None:
     world = World(redis_client, 1, (RUSHED,))
-    sold = asyncio.run(unprotected_rush(redis_server.url, world, 2_000))
+    sold = asyncio.run(unprotected_rush(inventory_url, world, 2_000))
     assert len(sold) > len(set(sold)), "the control sold no seat twice: the rush is no rush"

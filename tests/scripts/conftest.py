@@ -1,4 +1,4 @@
-"""Worlds with one partition, where a booking is one operation, and with four, where it is three."""
+"""Worlds with one partition, where a booking is one operation; with four, where it is three; on a cluster."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,12 +8,26 @@ import pytest
 from tests.world import Location, World
 
 MakeWorld = Callable[..., World]
+# Masters, partitions. The four partitions lie on all three masters.
+LAYOUTS = {"one-partition": (1, 1), "four-partitions": (1, 4), "three-masters": (3, 4)}
 
 
-@pytest.fixture(params=[1, 4], ids=["one-partition", "four-partitions"])
-def make_world(request: pytest.FixtureRequest, redis_client: Any) -> MakeWorld:
+@pytest.fixture(params=sorted(LAYOUTS))
+def layout(request: pytest.FixtureRequest) -> tuple[int, int]:
+    """Masters and partitions."""
+    return LAYOUTS[request.param]
+
+
+@pytest.fixture
+def masters(layout: tuple[int, int]) -> int:
+    """Of the inventory that ``redis_client`` speaks to."""
+    return layout[0]
+
+
+@pytest.fixture
+def make_world(layout: tuple[int, int], redis_client: Any) -> MakeWorld:
     """Open a world with the locations given."""
-    return lambda *locations: World(redis_client, request.param, locations)
+    return lambda *locations: World(redis_client, layout[1], locations)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from engine.servers.command import Command
 from engine.servers.data_dir import DataDir
 from engine.servers.errors import PortError
-from engine.servers.ports import Listener, listen
+from engine.servers.ports import Listener, is_free, listen, unused_ports
 
 # Answers each connection with its process id, on a descriptor that it was given.
 ANSWERER = """
@@ -42,6 +42,18 @@ def test_taken_port_is_named_and_another_chosen(listener: Listener) -> None:
     assert other.port != listener.port
     assert other.note == f"port {listener.port} is taken, using {other.port}"
     other.close()
+
+
+def test_port_is_free_or_taken(listener: Listener) -> None:
+    assert not is_free(listener.port)
+    listener.close()
+    assert is_free(listener.port)
+
+
+def test_unused_ports_are_different_and_free() -> None:
+    ports = unused_ports(6)
+    assert len(set(ports)) == 6
+    assert all(map(is_free, ports))
 
 
 def test_address_that_is_not_ours() -> None:

@@ -233,7 +233,7 @@ class Protocol(RuleBasedStateMachine):
             assert not self.auditor.courses[outcome.course.id].live
 
 
-@pytest.mark.parametrize("partitions", [1, 4])
+@pytest.mark.parametrize(("masters", "partitions"), [(1, 1), (1, 4), (3, 4)])
 def test_no_history_breaks_a_rule(redis_client: Any, partitions: int, stateful_examples: int) -> None:
     machine = type("Machine", (Protocol,), {"redis": redis_client, "partitions": partitions})
     run_state_machine_as_test(
