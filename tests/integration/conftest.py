@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Protocol
 
 import pytest
+
 from engine import limits
 from engine.servers.postgres import PostgresServer
 from engine.storage.pool import connect_alone

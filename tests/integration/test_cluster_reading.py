@@ -74,7 +74,7 @@ def torn(real: Pipelined, movers: Movers, draw: random.Random) -> Pipelined:
 async def test_people_who_move_between_masters_break_no_proof(
     cluster: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    movers, draw = Movers(cluster), random.Random(SEED)  # noqa: S311
+    movers, draw = Movers(cluster), random.Random(SEED)
     monkeypatch.setattr(nodes_module, "_pipelined", torn(nodes_module._pipelined, movers, draw))
     persister = cluster.persister()
     working = asyncio.create_task(persister.run())
