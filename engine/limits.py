@@ -15,6 +15,10 @@ REPLY_S_MAX = 5.0
 # Then the outcome is told as unknown.
 WAIT_MS_MAX = 2_000
 COMMIT_S_MAX = 5.0
+# How long a node of a cluster is waited for when it is asked where the partitions are: as long as the other
+# nodes wait before they replace it. One that was silent then is waited for this long from then on.
+SILENT_S_MAX = 2.0
+SILENT_AGAIN_S_MAX = 0.2
 # Connections of one process to Redis: PIPELINES_MAX, one for the feed of events, one for reads.
 REDIS_CONNECTIONS_MAX = PIPELINES_MAX + 3
 # Attempts to claim a guard whose holder has to be resolved first. Beyond it: unknown, ask again.
