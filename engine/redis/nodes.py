@@ -188,14 +188,22 @@ class Nodes:
             )
         self._place(max(told, key=lambda view: (view.is_ok, view.epoch)).ranges)
 
-    async def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
-        """The keys of all partitions that match, page by page, in any order; a key may come twice."""
+    async def scan(self, pattern: bytes, *, tolerant: bool = False) -> AsyncIterator[list[bytes]]:
+        """The keys of all partitions that match, page by page, in any order; a key may come twice.
+
+        If ``tolerant``, a server that does not answer is passed over.
+        """
         for node in self.all:
             cursor = -1
             while cursor:
-                cursor, keys = await node.client.scan(
-                    max(cursor, 0), match=pattern, count=limits.SCAN_KEYS_MAX
-                )
+                try:
+                    cursor, keys = await node.client.scan(
+                        max(cursor, 0), match=pattern, count=limits.SCAN_KEYS_MAX
+                    )
+                except FAULTS:
+                    if not tolerant:
+                        raise
+                    break
                 yield keys
 
     async def aclose(self) -> None:

@@ -39,6 +39,7 @@ from tests.integration.masters import (
     person_of,
     rebuild,
 )
+from tests.integration.test_sweep import sweep_of
 from tests.world import person_key
 
 # Ten rounds of a persister. With one wait for the master in each of them it would be a minute.
@@ -151,6 +152,24 @@ async def test_a_master_that_hangs_holds_up_no_other(six: Deployment, servers: C
     assert (await six.audit()).is_clean
 
 
+async def test_claims_are_swept_though_a_master_is_away(six: Deployment, servers: ClusterServers) -> None:
+    node = servers.nodes[0]
+    lost = partitions_of(six, node)
+    others = EVERYTHING - lost
+    for person, partitions in ((1, others), (30, lost)):
+        number = location_of(partitions)
+        elsewhere = others - {KEYSPACE.of_location(number)}
+        await claimed(six, person_of(elsewhere, person), number)
+    sweep = sweep_of(six)
+    async with away(servers, node):
+        assert [await sweep.once(), await sweep.once()] == [0, 1]
+    assert not (await certify(six.pool, six.nodes)).doubts
+    await six.nodes.refresh()
+    assert await sweep.once() == 1
+    await six.persist()
+    assert (await six.audit()).is_clean
+
+
 async def told_closed(deployment: Deployment, nodes: Nodes) -> dict[int, str]:
     """What a process says that asks now for the first time."""
     standing = Standing(deployment.database_url, nodes)
@@ -232,15 +251,16 @@ async def test_a_node_that_is_cut_off_is_not_believed(six: Deployment, servers: 
             lone.stop()
 
 
+def client_at(node: ClusterNode) -> Any:
+    return Redis(unix_socket_path=str(node.socket))
+
+
 async def move(deployment: Deployment, servers: ClusterServers, partition: int) -> None:
     """Give a partition's slot and keys to another master."""
     slot, prefix = key_slot(deployment.keyspace.prefix(partition)), deployment.keyspace.prefix(partition)
     old = next(n for n in servers.nodes if partition in partitions_of(deployment, n))
     new = next(n for n in servers.nodes if n is not old)
-    async with (
-        Redis(unix_socket_path=str(old.socket)) as source,
-        Redis(unix_socket_path=str(new.socket)) as into,
-    ):
+    async with client_at(old) as source, client_at(new) as into:
         ids = [(await client.execute_command("CLUSTER", "MYID")).decode() for client in (source, into)]
         await into.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
         await source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])

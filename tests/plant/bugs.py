@@ -9,6 +9,8 @@ import msgspec
 SCRIPTS = "engine/inventory/scripts"
 STEP, LATE = "tests/scripts/test_step.py", "tests/scripts/test_late_copies.py"
 PERSISTER = "tests/integration/test_persister.py"
+READING = "tests/integration/test_cluster_reading.py"
+FAULTS = "tests/integration/test_cluster_faults.py"
 
 
 class Bug(msgspec.Struct, frozen=True):
@@ -234,5 +236,37 @@ BUGS = (
         "if live}",
         "the sweep gives up bookings that are just being made",
         ("tests/integration/test_sweep.py::test_a_claim_seen_twice_is_resolved",),
+    ),
+    Bug(
+        "a torn reading taken for a whole one",
+        "engine/outbox/feed.py",
+        "away=away, at_once=False)",
+        "away=away)",
+        "a course is read before the cancellation on another server that it follows from, and quarantined",
+        (f"{READING}::test_people_who_move_between_masters_break_no_proof",),
+    ),
+    Bug(
+        "a cut partition judges nothing",
+        "engine/outbox/rounds.py",
+        "if missing <= {partition}}",
+        "if not missing}",
+        "a broken event with more behind it than one read takes holds its partition up for ever",
+        (f"{READING}::test_a_broken_event_is_judged_though_more_is_behind_it_than_one_read_takes",),
+    ),
+    Bug(
+        "a course before its claim's mark",
+        "engine/outbox/rounds.py",
+        "return without(entries, unmarked) if unmarked else entries",
+        "return entries",
+        "Postgres has a course whose claim may be missing when the server of its guard comes back",
+        (f"{FAULTS}::test_a_master_that_is_away_takes_its_own_partitions_along_only",),
+    ),
+    Bug(
+        "replicas counted behind a refused write",
+        "engine/redis/nodes.py",
+        "return touched == 1 and isinstance(count, int)",
+        "return isinstance(count, int)",
+        "if the write before WAIT is refused, the replicas are counted for an earlier one",
+        ("tests/integration/test_acknowledge.py::test_a_refused_write_counts_for_no_replica",),
     ),
 )
