@@ -68,6 +68,9 @@ PERSIST_PAUSE_S = 0.015
 PERSIST_IDLE_S = 1.0
 # How often a reader asks for events where it cannot wait for them: no read spans several servers.
 POLL_S = 0.02
+# How long an owner of partitions may say nothing to Postgres; then another may take over. Longer than it
+# waits for a reply of Redis; the next one asks every PERSIST_LOCK_S.
+OWNER_SILENT_MS_MAX = 7_000
 # How often a persister that does not own the partitions asks again, and tells of its backlog.
 PERSIST_LOCK_S = 0.5
 PERSIST_REPORT_S = 1.0
