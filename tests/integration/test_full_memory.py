@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from engine.booking.book import Request, book
 from engine.booking.cancel import cancel
@@ -13,6 +14,7 @@ from engine.booking.outcomes import Booked, Cancelled
 from engine.domain.course import Course, Kind, Op, Wish
 from engine.errors import StoreFull
 from engine.inventory import codec
+from engine.outbox.certify import run_id_of
 from tests.deployment import Deployment
 from tests.integration.conftest import MakeDeployment
 from tests.world import person_key
@@ -83,3 +85,13 @@ async def test_the_outbox_drains_and_with_room_it_books_again(full: Full) -> Non
     report = await full.deployment.audit()
     assert report.is_clean, report.first
     assert len(await full.deployment.rows("select 1 from course where state = 'b'")) == len(PEOPLE)
+
+
+async def test_a_partition_is_founded_or_reopened_only_with_room_but_certified_without(full: Full) -> None:
+    """A restarted Redis that is full must be able to give back; a new one that is full has nothing to sell."""
+    client, outbox = full.deployment.client, full.deployment.keyspace.outbox(0)
+    process = await run_id_of(client)
+    assert await client.fcall("dosebook_certify", 1, outbox, full.deployment.epochs[0], process) == 1
+    for closed in (("dosebook_found", 1), ("dosebook_reopen", 2, process, "token", 0)):
+        with pytest.raises(OutOfMemoryError):
+            await client.fcall(closed[0], 1, outbox, *closed[1:])
