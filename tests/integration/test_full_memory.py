@@ -88,7 +88,7 @@ async def test_the_outbox_drains_and_with_room_it_books_again(full: Full) -> Non
 
 
 async def test_a_partition_is_founded_or_reopened_only_with_room_but_certified_without(full: Full) -> None:
-    """A restarted Redis that is full must be able to give back; a new one that is full has nothing to sell."""
+    """A Redis that was restarted full must be able to give back; a new one that is full has nothing to."""
     client, outbox = full.deployment.client, full.deployment.keyspace.outbox(0)
     process = await run_id_of(client)
     assert await client.fcall("dosebook_certify", 1, outbox, full.deployment.epochs[0], process) == 1

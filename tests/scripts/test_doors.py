@@ -84,7 +84,9 @@ def test_a_partition_that_nobody_certified_does_nothing(
 
 @pytest.mark.parametrize("door", DOORS)
 def test_the_refusal_of_another_epoch_says_which_it_is(partition: ByHand, door: str) -> None:
-    with pytest.raises(ResponseError, match=f"^EPOCH the partition is closed or rebuilt: its epoch is {EPOCH}$"):
+    with pytest.raises(
+        ResponseError, match=f"^EPOCH the partition is closed or rebuilt: its epoch is {EPOCH}$"
+    ):
         partition.call(door, EPOCH + 1, READ)
     partition.redis.delete(partition.keys.meta(partition.number))
     with pytest.raises(ResponseError, match=r"^EPOCH .* its epoch is none$"):
