@@ -1,6 +1,6 @@
 """The desk names an op by its caller's key: repeated, it is done once and answered the same."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -28,7 +28,7 @@ INTERVALS = Intervals(
 
 
 @pytest.fixture(params=[1, 2], ids=["one-partition", "two-partitions"])
-def world(request: pytest.FixtureRequest, redis_client: Redis) -> Iterator[World]:
+def world(request: pytest.FixtureRequest, redis_client: Redis) -> World:
     """With two partitions, the person's guard is not where location 2 sells."""
     return World(redis_client, request.param, PLACES)
 

@@ -59,6 +59,7 @@ def test_a_take_writes_event_course_and_seats(partition: ByHand) -> None:
     assert partition.answer(take(WISHES)) == b"B" + seats(299, 22)
     assert partition.course() == booked_course()
     assert partition.events() == [event(b"b", OP, TAKEN, GENERATION)]
+    assert partition.meta()[b"clock"] == b"%d" % NOW_MS
     assert masks(partition) == (bytes(LENGTH), bytes(LENGTH))
     assert partition.guard() is None
 
