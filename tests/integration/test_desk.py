@@ -1,6 +1,6 @@
 """The desk names an op by its caller's key: repeated, it is done once and answered the same."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -28,9 +28,10 @@ INTERVALS = Intervals(
 
 
 @pytest.fixture(params=[1, 2], ids=["one-partition", "two-partitions"])
-def world(request: pytest.FixtureRequest, redis_client: Redis) -> World:
+def world(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[World]:
     """With two partitions, the person's guard is not where location 2 sells."""
-    return World(redis_client, request.param, PLACES)
+    with Redis.from_url(redis_server.url, protocol=2) as client:
+        yield World(client, request.param, PLACES)
 
 
 @pytest.fixture
