@@ -8,7 +8,7 @@
 
 Invariants: children start in order and stop in reverse order. One that ends by itself is started again on
 the same data and socket, after a pause that doubles up to a bound; too many ends in a row and it is given
-up. The first SIGINT, SIGTERM or SIGHUP leaves the `async with` block in order (`stopped_by` tells); the
+up, unless it is a store: what ends that one (a full disk) passes, so it is tried on. The first SIGINT, SIGTERM or SIGHUP leaves the `async with` block in order (`stopped_by` tells); the
 second kills everything and ends this process at once. If this process is killed, the leash and the
 watchdog end the children.
 """
@@ -121,8 +121,9 @@ class Supervisor:
         return self._was_signal(kind)
 
     async def start(self, child: ChildT) -> ChildT:
-        """Start a child and wait until it is ready; `ServerError` if it is not."""
-        if child.name in self._kept:
+        """Start a child, or one that was stopped, and wait until it is ready; `ServerError` if it is not."""
+        before = self._kept.get(child.name)
+        if before is not None and before.state is not State.STOPPED:
             raise ValueError(f"two children are named {child.name}")
         kept = self._kept[child.name] = _Kept(child)
         self._tell(kept, State.STARTING)
@@ -131,7 +132,7 @@ class Supervisor:
         return child
 
     async def stop(self, name: str) -> None:
-        """Stop one child for good."""
+        """Stop one child, until it is started again."""
         await self._stop(self._kept[name])
 
     async def wait(self) -> None:
@@ -182,10 +183,11 @@ class Supervisor:
     async def _restarted(self, kept: _Kept, reason: str) -> bool:
         """One more start after a pause; False if it failed or there were too many."""
         kept.in_a_row += 1
-        if kept.in_a_row > RESTARTS_IN_A_ROW_MAX:
+        if kept.child.gives_up and kept.in_a_row > RESTARTS_IN_A_ROW_MAX:
             self._give_up(kept, reason)
             return False
-        pause_s = min(RESTART_PAUSE_S_MIN * 2 ** (kept.in_a_row - 1), RESTART_PAUSE_S_MAX)
+        doublings = min(kept.in_a_row - 1, RESTARTS_IN_A_ROW_MAX)
+        pause_s = min(RESTART_PAUSE_S_MIN * 2**doublings, RESTART_PAUSE_S_MAX)
         self._tell(kept, State.RESTARTING, f"{reason}, next start in {pause_s:.1f} s")
         await asyncio.sleep(pause_s)
         kept.restarts += 1
