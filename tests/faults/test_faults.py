@@ -92,7 +92,7 @@ def test_the_table_is_written_between_its_marks(tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{table.BEGIN}\nstale\n{table.END}\nafter\n")
     for _ in range(2):
-        table.write_readme([KEPT], readme)
+        table.write_readme([KEPT], path=readme)
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
