@@ -293,14 +293,24 @@ def _culprit(at_s: float, faults: Sequence[Struck]) -> Struck:
 
 
 def _resolved(resolved: Sequence[tuple[float, float]], faults: Sequence[Struck]) -> None:
-    """How long after it was told 202, or after the fault, each such write was known."""
+    """How long after it was told 202, or after the fault, each such write was known.
+
+    The time in which the system was away once more, because of a later fault, does not count.
+    """
     for pending_s, known_s in resolved:
         before = [fault for fault in faults if fault.at_s <= pending_s]
         if before:
             fault = before[-1]
             fault.pending += 1
-            took_s = known_s - max(pending_s, fault.over_s)
+            since_s = max(pending_s, fault.over_s)
+            took_s = known_s - since_s - _away_s(since_s, known_s, faults[len(before) :])
             fault.resolved_s = round(max(took_s, fault.resolved_s or 0.0), 3)
+
+
+def _away_s(since_s: float, until_s: float, faults: Sequence[Struck]) -> float:
+    """Seconds between two instants in which faults held and were recovered from."""
+    away = [(max(f.at_s, since_s), min(f.over_s + f.recovery_s, until_s)) for f in faults]
+    return sum(max(0.0, end_s - start_s) for start_s, end_s in away)
 
 
 def _keep(history: History, path: Path) -> None:

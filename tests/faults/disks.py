@@ -60,16 +60,22 @@ def disk_of(data: Path, name: str) -> Path:
 
 
 async def hold_full(disk: Path, seconds: float) -> None:
-    """Take all room on a disk, again and again while some comes free; give it back at the end."""
+    """Take all room on a disk, again and again while some comes free; give it back at the end.
+
+    Raises ``TimeoutError`` if there was room all the time.
+    """
     filler = disk / "filler"
-    until = time.monotonic() + seconds
+    until, was_full = time.monotonic() + seconds, False
     try:
         with filler.open("wb", buffering=0) as file:
             while time.monotonic() < until:
                 await asyncio.to_thread(_fill, file.fileno())
+                was_full = was_full or os.statvfs(disk).f_bavail == 0
                 await asyncio.sleep(POLL_S)
     finally:
         filler.unlink()
+    if not was_full:
+        raise TimeoutError("(it never ran full)")
 
 
 def _fill(file: int) -> None:
