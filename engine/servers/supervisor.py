@@ -8,7 +8,8 @@
 
 Invariants: children start in order and stop in reverse order. One that ends by itself is started again on
 the same data and socket, after a pause that doubles up to a bound; too many ends in a row and it is given
-up, unless it is a store: what ends that one (a full disk) passes, so it is tried on. The first SIGINT, SIGTERM or SIGHUP leaves the `async with` block in order (`stopped_by` tells); the
+up. Not so a store: what ends it (a full disk) may be mended hours later, so it is tried with the longest
+pause. The first SIGINT, SIGTERM or SIGHUP leaves the `async with` block in order (`stopped_by` tells); the
 second kills everything and ends this process at once. If this process is killed, the leash and the
 watchdog end the children.
 """

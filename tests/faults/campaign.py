@@ -142,8 +142,8 @@ async def play(plan: Plan, say: Callable[[str], None]) -> Round:
         # The supervisor leaves its block without an error then.
         raise StoppedError
     history = system.history
-    _blame(verdict.findings, faults)
-    _resolved(history.resolved, faults)
+    blame(verdict.findings, faults)
+    resolved(history.resolved, faults)
     round_ = Round(
         at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         seed=plan.seed,
@@ -277,7 +277,7 @@ def _write_acks(ops: Sequence[Op], path: Path) -> None:
             log.by_reference(name, op.reference, seats, int(at_s * 1000))  # type: ignore[arg-type]  # an OpName
 
 
-def _blame(findings: Sequence[Finding], faults: Sequence[Struck]) -> None:
+def blame(findings: Sequence[Finding], faults: Sequence[Struck]) -> None:
     """Count each finding under one fault: the last before it was learned, or one that reaches back to it."""
     for finding in findings:
         if finding.at_s is None or not faults:
@@ -292,12 +292,12 @@ def _culprit(at_s: float, faults: Sequence[Struck]) -> Struck:
     return (reaching or before[-1:] or list(faults))[0]
 
 
-def _resolved(resolved: Sequence[tuple[float, float]], faults: Sequence[Struck]) -> None:
+def resolved(times: Sequence[tuple[float, float]], faults: Sequence[Struck]) -> None:
     """How long after it was told 202, or after the fault, each such write was known.
 
     The time in which the system was away once more, because of a later fault, does not count.
     """
-    for pending_s, known_s in resolved:
+    for pending_s, known_s in times:
         before = [fault for fault in faults if fault.at_s <= pending_s]
         if before:
             fault = before[-1]
