@@ -67,7 +67,7 @@ class Struck(msgspec.Struct):
     recovery_s: float
     persisted_s: float
     figures: dict[str, int]
-    lasted_s: float = 0.0
+    lasted_s: float | None = None
     pending: int = 0
     resolved_s: float | None = None
     from_s: float | None = None
@@ -75,7 +75,7 @@ class Struck(msgspec.Struct):
     @property
     def over_s(self) -> float:
         """When the fault itself was over."""
-        return self.at_s + self.lasted_s
+        return self.at_s + (self.lasted_s or 0.0)
 
 
 class Round(msgspec.Struct):
@@ -324,7 +324,7 @@ def _outcome(op: Op) -> str:
 
 def _words(struck: Struck) -> str:
     return (
-        f"{struck.name}: {struck.lasted_s:.1f} s, {struck.unanswered} unanswered, writable after"
+        f"{struck.name}: {struck.lasted_s or 0.0:.1f} s, {struck.unanswered} unanswered, writable after"
         f" {struck.recovery_s:.2f} s,"
         f" persisted after {struck.persisted_s:.2f} s"
     )

@@ -54,16 +54,18 @@ def summary(rounds: Sequence[Round]) -> list[dict[str, object]]:
 
 def _row(struck: Sequence[Struck]) -> dict[str, object]:
     recovery = [fault.recovery_s for fault in struck]
+    lasted = [fault.lasted_s for fault in struck if fault.lasted_s is not None]
     resolved = [fault.resolved_s for fault in struck if fault.resolved_s is not None]
-    return (
-        {"count": len(struck)}
-        | {figure: sum(fault.figures.get(figure, 0) for fault in struck) for figure in FIGURES}
-        | {"unanswered_median": round(median(fault.unanswered for fault in struck))}
-        | {"recovery_p50_s": _p(recovery, 50), "recovery_p95_s": _p(recovery, 95)}
-        | {"persisted_p95_s": _p([fault.persisted_s for fault in struck], 95)}
-        | {"lasted_max_s": round(max(fault.lasted_s for fault in struck), 1)}
-        | {"resolved_max_s": round(max(resolved), 2) if resolved else ""}
-    )
+    return {
+        "count": len(struck),
+        **{figure: sum(fault.figures.get(figure, 0) for fault in struck) for figure in FIGURES},
+        "unanswered_median": round(median(fault.unanswered for fault in struck)),
+        "recovery_p50_s": _p(recovery, 50),
+        "recovery_p95_s": _p(recovery, 95),
+        "persisted_p95_s": _p([fault.persisted_s for fault in struck], 95),
+        "lasted_max_s": round(max(lasted), 1) if lasted else "",
+        "resolved_max_s": round(max(resolved), 2) if resolved else "",
+    }
 
 
 def markdown(rounds: Sequence[Round]) -> str:
