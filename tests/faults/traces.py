@@ -1,8 +1,10 @@
 """strace between a store and its disk: slows its fdatasync, or lets it fail once."""
 
 import asyncio
+import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,9 +22,10 @@ def lacks() -> str:
     """Why nothing can be traced here; empty if it can."""
     if sys.platform != "linux" or shutil.which("strace") is None:
         return "needs strace"
-    from os import geteuid
-
-    if geteuid() != 0 and YAMA.exists() and YAMA.read_text().strip() != "0":
+    tried = subprocess.run(["strace", "-o", "/dev/null", "true"], check=False, capture_output=True)
+    if tried.returncode:
+        return "needs leave to trace processes"
+    if os.geteuid() != 0 and YAMA.exists() and YAMA.read_text().strip() != "0":
         return "needs root, to trace the stores"
     return ""
 

@@ -27,7 +27,7 @@ PAUSE_S_MAX = 0.3
 RESOLVE_S_MAX = 120.0
 TWINS, RIVALS = 0.15, 0.1
 CANCELS, REPEATS = 0.6, 0.2
-# Who was told 202 asks at the address that it came with, or sends the write again.
+# Who was told 202 asks at the address that it came with until it is known, or sends the write again.
 POLLS = 0.5
 
 
@@ -200,12 +200,16 @@ class Writer:
     async def _resolved(self, ask: Any) -> Op:
         """Ask until the outcome is known."""
         deadline_s, pending_s, address = self._history.now_s() + RESOLVE_S_MAX, 0.0, ""
+        # The address of a booking tells its fate; that of a cancellation only tells if it has happened.
+        only_polls = False
         op: Op = await ask()
         while op.outcome in OPEN and self._history.now_s() < deadline_s:
             if op.status == 202:
+                if not pending_s:
+                    only_polls = op.act == "book" and self._chance.random() < POLLS
                 pending_s, address = pending_s or op.answered_s, op.status_at
             await asyncio.sleep(self._chance.uniform(0.02, PAUSE_S_MAX))
-            if address and self._chance.random() < POLLS:
+            if address and (only_polls or (op.act == "cancel" and self._chance.random() < POLLS)):
                 op = await self._desk.status(msgspec.structs.replace(op, status_at=address))
             else:
                 op = await ask()
