@@ -8,8 +8,8 @@
 
 Invariants: children start in order and stop in reverse order. One that ends by itself is started again on
 the same data and socket, after a pause that doubles up to a bound; too many ends in a row and it is given
-up. Not so a store: what ends it (a full disk) may be mended hours later, so it is tried with the longest
-pause. The first SIGINT, SIGTERM or SIGHUP leaves the `async with` block in order (`stopped_by` tells); the
+up. Not so a store, nor what has run steadily before: what ends them (a full disk, a store that is away) may
+be mended hours later, so they are tried with the longest pause. The first SIGINT, SIGTERM or SIGHUP leaves the `async with` block in order (`stopped_by` tells); the
 second kills everything and ends this process at once. If this process is killed, the leash and the
 watchdog end the children.
 """
@@ -38,7 +38,7 @@ WATCHDOG_GRACE_S = 10.0
 POLL_S = 0.02
 RESTART_PAUSE_S_MIN = 0.1
 RESTART_PAUSE_S_MAX = 5.0
-# Ends in a row after which a child is given up; a child that ran this long starts a new row.
+# Ends in a row after which a child is given up; one that ran this long starts a new row, and never is.
 RESTARTS_IN_A_ROW_MAX = 10
 STEADY_S = 30.0
 SHOW_CURSOR = "\x1b[?25h"
@@ -84,6 +84,7 @@ class _Kept:
     state: State = State.STARTING
     restarts: int = 0
     in_a_row: int = 0
+    was_steady: bool = False
     running_since: float = 0.0
     watch: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -167,7 +168,7 @@ class Supervisor:
             status = await self._ended(kept.child)
             self._clear(kept.child)
             if time.monotonic() - kept.running_since > STEADY_S:
-                kept.in_a_row = 0
+                kept.in_a_row, kept.was_steady = 0, True
             if not kept.child.restart:
                 return self._tell(kept, State.ENDED, f"status {status}")
             reason: str = f"ended by itself ({_describe(status)})"
@@ -184,7 +185,8 @@ class Supervisor:
     async def _restarted(self, kept: _Kept, reason: str) -> bool:
         """One more start after a pause; False if it failed or there were too many."""
         kept.in_a_row += 1
-        if kept.child.gives_up and kept.in_a_row > RESTARTS_IN_A_ROW_MAX:
+        gives_up = kept.child.gives_up and not kept.was_steady
+        if gives_up and kept.in_a_row > RESTARTS_IN_A_ROW_MAX:
             self._give_up(kept, reason)
             return False
         doublings = min(kept.in_a_row - 1, RESTARTS_IN_A_ROW_MAX)
