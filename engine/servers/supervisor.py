@@ -9,9 +9,9 @@
 Invariants: children start in order and stop in reverse order. One that ends by itself is started again on
 the same data and socket, after a pause that doubles up to a bound; too many ends in a row and it is given
 up. Not so a store, nor what has run steadily before: what ends them (a full disk, a store that is away) may
-be mended hours later, so they are tried with the longest pause. The first SIGINT, SIGTERM or SIGHUP leaves the `async with` block in order (`stopped_by` tells); the
-second kills everything and ends this process at once. If this process is killed, the leash and the
-watchdog end the children.
+be mended hours later, so they are tried with the longest pause. The first SIGINT, SIGTERM or SIGHUP leaves
+the `async with` block in order (`stopped_by` tells); the second kills everything and ends this process at
+once. If this process is killed, the leash and the watchdog end the children.
 """
 
 import asyncio
