@@ -3,6 +3,7 @@
 It answers PING only when its append-only file is loaded, so "ready" means that the data is back.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from engine.servers import find
@@ -19,7 +20,7 @@ class RedisServer(Server):
     """Starts a server on `data`; `name` tells several in one directory apart.
 
     `port` adds a TCP port on loopback without a password, for tests of clusters; 0 means socket only.
-    `settings` are configuration directives that override the file's.
+    `settings` are configuration directives that override the file's; `env` is added to the environment.
     """
 
     def __init__(
@@ -30,11 +31,13 @@ class RedisServer(Server):
         appendfsync: str = "always",
         port: int = 0,
         settings: dict[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(name, data)
         self.socket = data.run_dir / f"{name}.sock"
         self.port = port
         self._settings = {"appendfsync": appendfsync, **(settings or {})}
+        self._environment = dict(env or {})
 
     @property
     def url(self) -> str:
@@ -72,7 +75,7 @@ class RedisServer(Server):
         return Launch(
             argv=(str(find.redis_binary()), str(CONFIG_FILE), *options),
             log=self.data.log_of(self.name),
-            env=server_environment(),
+            env=server_environment() | self._environment,
             cwd=self.directory,
             fds=self.held_claim(),
         )
