@@ -508,6 +508,14 @@ BUGS = (
         (f"{ACKNOWLEDGE}::test_postgres_is_never_ahead_of_the_replica",),
     ),
     Bug(
+        "another process's event is waited for",
+        "engine/outbox/standing.py",
+        "if process != self._certified[partition] or watermark.epoch > before.epoch:",
+        "if watermark.epoch > before.epoch:",
+        "a Redis that was set back books somebody else under the id that an answer waits for",
+        (f"{ACKNOWLEDGE}::test_an_event_of_a_process_that_was_replaced_is_unknown",),
+    ),
+    Bug(
         "a repeated answer is told at once",
         f"{SCRIPTS}/step.lua",
         "last_event = last }",
