@@ -212,8 +212,10 @@ class System:
             await client.aclose()
 
     async def sabotage(self) -> None:
-        """What no fault may do: lose courses that Postgres had."""
-        await self._fetch(FORGET)
+        """What no fault may do: lose courses that Postgres had. Raises ``TimeoutError`` if it has none."""
+        async with asyncio.timeout(RUNNING_S_MAX):
+            while not await self._fetch(FORGET):
+                await asyncio.sleep(POLL_S)
 
     async def until_running(self) -> None:
         """Wait until every child runs. Raises ``TimeoutError``."""

@@ -25,6 +25,7 @@ from engine.outbox.persister import Persister, Stores
 from engine.outbox.standing import Standing
 from engine.redis.acknowledge import Acknowledgement
 from engine.redis.batch import Batcher
+from engine.redis.nodes import open_nodes
 from engine.servers.data_dir import DataDir
 from engine.servers.ports import listen
 from engine.servers.redis import RedisServer
@@ -206,14 +207,14 @@ async def test_a_repeated_answer_waits_for_what_another_call_wrote(
 ) -> None:
     """The connection that reads has written nothing itself, so a bare WAIT would answer at once."""
     await paired.register(PERSON)
-    batcher = Batcher(paired.nodes, paired.epochs.__getitem__, Acknowledgement(replicas=1))
-    placement = Placement(paired.keyspace, batcher.clocks.not_after)
-    async with stopped(pair[1]):
+    async with stopped(pair[1]), open_nodes(paired.redis_url, paired.keyspace) as nodes:
+        batcher = Batcher(nodes, paired.epochs.__getitem__, Acknowledgement(replicas=1))
+        placement = Placement(paired.keyspace, batcher.clocks.not_after)
         outcome = await ask(paired, paired.batcher)
         assert isinstance(outcome, Booked)
         with pytest.raises(OutcomeUnknown, match="0 of 1 replicas"):
             await start(read_course(outcome.course.id, LOCATION, placement), batcher)
-    await batcher.close()
+        await batcher.close()
 
 
 async def test_postgres_is_never_ahead_of_the_replica(
