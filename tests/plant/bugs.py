@@ -170,8 +170,8 @@ BUGS = (
     Bug(
         "clock goes back",
         f"{SCRIPTS}/step.lua",
-        "return now > last and now or last",
-        "return now",
+        "if now >= last then return now, now end",
+        "do return now, now end",
         "a deadline that had passed lies ahead again",
         (f"{STEP}::test_events_have_no_gap_and_the_clock_never_goes_back",),
     ),
@@ -514,6 +514,14 @@ BUGS = (
         "if watermark.epoch > before.epoch:",
         "a Redis that was set back books somebody else under the id that an answer waits for",
         (f"{ACKNOWLEDGE}::test_an_event_of_a_process_that_was_replaced_is_unknown",),
+    ),
+    Bug(
+        "a clock stands still",
+        f"{SCRIPTS}/step.lua",
+        "return since > 0 and last + since or last, now",
+        "return last, now",
+        "after a host's clock was set back no deadline passes, and what is unknown stays unknown",
+        (f"{DOORS}::test_a_clock_that_was_set_back_goes_on_from_where_it_was",),
     ),
     Bug(
         "a repeated answer is told at once",
