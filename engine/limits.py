@@ -128,7 +128,7 @@ CANCELLATIONS_PLANNED = 2_000_000
 TOMBSTONES_PLANNED = 1_000_000
 SESSIONS_PLANNED = 200_000
 BUCKETS_PLANNED = 4 * 65_536
-# As many partitions as a deployment may have (engine/settings.py).
+# Partitions that a deployment may have: keys name them with two digits.
 PARTITIONS_MAX = 100
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine import limits, settings
+from engine import limits
 from engine.servers import redis
 
 CONFIG = redis.CONFIG_FILE.read_text()
@@ -37,7 +37,6 @@ def test_every_row_has_a_name_of_its_own_and_says_what_happens() -> None:
 def test_the_table_and_the_servers_mean_the_same_memory() -> None:
     assert redis.MEMORY_BYTES_MAX == limits.REDIS_MEMORY_BYTES == _configured("maxmemory")
     assert _configured("maxmemory-clients") == limits.REDIS_BUFFERS_BYTES
-    assert settings.PARTITIONS_MAX == limits.PARTITIONS_MAX
 
 
 @pytest.mark.parametrize(
