@@ -27,11 +27,11 @@ from tests.deployment import LOCATIONS, Deployment, location, plans, until
 from tests.world import person_key
 
 PARTITIONS = 4
-SLOTS, LINES = 20, 24
-PEOPLE = 3_500
+SLOTS, LINES = 20, 48
+PEOPLE = 6_000
 WRITERS = 40
-# Room for some hundred bookings, in all four partitions.
-ROOM_BYTES = 200_000
+# Room for some thousand bookings with their events: more than what connections buffer now and then.
+ROOM_BYTES = 600_000
 LARGE = range(LOCATIONS + 1, 2 * LOCATIONS + 1)
 
 
