@@ -38,7 +38,7 @@ from engine.privacy.secrets import open_secrets
 from engine.redis.acknowledge import Acknowledgement
 from engine.redis.batch import STEP, Batcher
 from engine.redis.keyspace import Keyspace
-from engine.redis.nodes import FAULTS, Nodes, open_nodes
+from engine.redis.nodes import FAULTS, Command, Nodes, open_nodes
 from engine.rules.intervals import Intervals, load_intervals
 from engine.settings import Acknowledge, Settings, replicas_of
 from engine.storage.pool import connect_pool
@@ -104,19 +104,27 @@ class Probe:
     async def closed(self) -> dict[int, str]:
         """The partitions that do not, and why."""
         partitions = range(self._nodes.keyspace.partitions)
-        told = await asyncio.gather(*(self._closed(partition) for partition in partitions))
-        return {partition: why for partition, why in zip(partitions, told, strict=True) if why}
+        groups = self._nodes.grouped(partitions).values()
+        told = await asyncio.gather(*(self._ask(group) for group in groups))
+        found = dict.fromkeys(partitions, "it is on no server of the cluster now")
+        for group, replies in zip(groups, told, strict=True):
+            found |= {p: self._words(p, reply) for p, reply in zip(group, replies, strict=True)}
+        return {partition: why for partition, why in found.items() if why}
 
-    async def _closed(self, partition: int) -> str:
-        outbox, epoch = self._nodes.keyspace.outbox(partition), self._standing.of(partition)
+    async def _ask(self, partitions: list[int]) -> list[Any]:
+        """A call without an operation to each partition of one server; its reply or its fault."""
+        outbox, epoch = self._nodes.keyspace.outbox, self._standing.of
+        calls: list[tuple[int, Command]] = [(p, ("FCALL", STEP, 1, outbox(p), epoch(p))) for p in partitions]
         try:
             async with asyncio.timeout(limits.PROBE_S_MAX):
-                await self._nodes.one(partition, "FCALL", STEP, 1, outbox, epoch)
-        except ResponseError as refused:
-            return self._standing.doubt(partition) or str(refused)
-        except FAULTS as error:
-            return f"Redis does not answer: {type(error).__name__}"
-        return ""
+                return await self._nodes.ask(calls, tolerant=True)
+        except TimeoutError as late:
+            return [late] * len(partitions)
+
+    def _words(self, partition: int, reply: Any) -> str:
+        if isinstance(reply, ResponseError):
+            return self._standing.doubt(partition) or str(reply)
+        return f"Redis does not answer: {type(reply).__name__}" if isinstance(reply, FAULTS) else ""
 
 
 def chance() -> Callable[[], float]:
@@ -214,12 +222,20 @@ async def _check_deployment(pool: Any, settings: Settings) -> None:
 @asynccontextmanager
 async def _background(*jobs: Any) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(job) for job in jobs]
+    for task in tasks:
+        task.add_done_callback(_tell_end)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell_end(task: "asyncio.Task[Any]") -> None:
+    """None of them ends by itself: without one, the process goes on with what it knew last."""
+    if not task.cancelled() and (error := task.exception()):
+        _log.error("engine.background_ended", error=type(error).__name__, exc_info=error)
 
 
 def _freeze(catalogue: Catalogue) -> None:

@@ -9,17 +9,22 @@ from engine.cli.tasks import ROOT
 SUMMARY = "strike the running system with faults under load, and check every promise it made"
 DESCRIPTION = """\
 Starts Redis, Postgres, the persister and the API, loads them with hundreds of writers who book, repeat and
-cancel, and strikes: kill -9, SIGSTOP, replies lost after execution. At the end an independent checker holds
-what the writers were told against the rows in Postgres, and the audit compares the stores.
+cancel, and strikes: kill -9, SIGSTOP, lost replies, a Redis that comes back empty, older or cut, slow,
+failing and full disks, a clock that is set. At the end an independent checker holds what the writers were
+told against the rows in Postgres, and the audit compares the stores.
 
-  ./dosebook faults                        every class of faults five times
-  ./dosebook faults --short                each once, in a minute
-  ./dosebook faults --rounds 20 --seed 7 --json faults.json
+  ./dosebook faults                        five rounds, the policies postgres and fsync by turns
+  ./dosebook faults --short                every class once, in two minutes
+  ./dosebook faults --rounds 14 --seed 7 --json faults.json
+  ./dosebook faults --only 'disk|clock' --policy fsync
   ./dosebook faults --control              break promises on purpose, which must be found
-  ./dosebook faults --readme               write the table of all runs into tests/faults/README.md
+  ./dosebook faults --outage 60            Postgres away for an hour, under a moderate load
+  ./dosebook faults --readme               write the tables of all runs into tests/faults/README.md
 
-Other arguments: --partitions N, --history FILE (every run is added there, var/faults.jsonl). The same seed
-strikes in the same order. Exit status 1 unless every figure is 0.
+Slow and failing disks need strace, the clock needs faketime, full disks need root: what cannot be played here
+is named and left out. Other arguments: --bare (the classes that need Python alone), --extra (the others),
+--partitions N, --history FILE (every run is added there, var/faults.jsonl). The same seed strikes in the same
+order. Exit status 1 unless every figure is 0.
 """
 TAKES_MORE = True
 

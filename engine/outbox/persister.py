@@ -1,8 +1,9 @@
 """Carries the outboxes to Postgres, exactly once, and settles guards that live in other partitions.
 
 It owns the partitions by advisory locks on the very connection it writes with: who has lost the connection
-has lost the locks, and starts over from the watermarks that Postgres has. What it does meanwhile is in
-``rounds.py``.
+has lost the locks, and starts over from the watermarks that Postgres has. Postgres ends the session of an
+owner that is silent for ``OWNER_SILENT_MS_MAX``, so one that was stopped, or whose machine is gone, is
+replaced by another that waits, and writes nothing when it wakes up. What an owner does is in ``rounds.py``.
 """
 
 import asyncio
@@ -10,7 +11,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-import asyncpg
 import msgspec
 from redis.exceptions import RedisError
 
@@ -22,17 +22,10 @@ from engine.outbox.rounds import Rounds
 from engine.redis.batch import Batcher
 from engine.redis.keyspace import Keyspace
 from engine.redis.nodes import Nodes
-from engine.storage.pool import connect_alone
+from engine.storage.pool import FAULTS, PERSISTER, connect_alone
 from engine.storage.queries import query
 
-MACHINE_FAULTS = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    RedisError,
-    OSError,
-    TimeoutError,
-    EngineFault,
-)
+MACHINE_FAULTS = (*FAULTS, RedisError, EngineFault)
 
 
 class Stores(msgspec.Struct, frozen=True):
@@ -75,7 +68,7 @@ class Persister:
         """One ownership of the partitions, from the locks to the end of the connection."""
         stores = self._stores
         async with AsyncExitStack() as stack:
-            connection = await connect_alone(stores.database_url, lookups_only=True)
+            connection = await connect_alone(stores.database_url, PERSISTER)
             stack.push_async_callback(_close, connection)
             if not await self._lock(connection):
                 return

@@ -9,22 +9,22 @@ second as well, in case one was missed. While a store is away, what it told last
 import asyncio
 import heapq
 from contextlib import suppress
+from functools import partial
 from typing import Any
-
-import asyncpg
 
 from engine import limits
 from engine.errors import OutcomeUnknown
 from engine.outbox.feed import Position
+from engine.redis.acknowledge import Wait
 from engine.redis.nodes import FAULTS, Nodes
-from engine.storage.pool import connect_alone
+from engine.storage import pool
 from engine.storage.queries import query
 
 CHANNEL = "dosebook_watermark"
-AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 NOWHERE = Position(0, -1)
 # Expired waits that may stand in the order before it is made anew.
 KEPT_MAX = 1_000
+REPLACED = "the partition was rebuilt, or another Redis process has it"
 
 Key = tuple[int, int]
 
@@ -62,20 +62,25 @@ class Standing:
         watermark = self._watermarks[partition]
         return max(0, end.sequence - watermark.sequence) if end.epoch == watermark.epoch else 0
 
-    def committed(self, partition: int, last_event: bytes) -> "asyncio.Future[None] | None":
-        """None if Postgres has the event; else a future that ends when it has.
+    def committed(self, partition: int) -> Wait:
+        """What the answer of a call waits for that is sent to the partition now.
 
-        After ``COMMIT_S_MAX``, or if the partition was rebuilt meanwhile, with ``OutcomeUnknown``.
+        With the id of the partition's last event: None if Postgres has it; else a future that ends when it
+        has, or with ``OutcomeUnknown`` after ``COMMIT_S_MAX``, and when another process is certified
+        meanwhile: one that was set back gives the ids of what it lost to other events.
         """
+        return partial(self._wait, partition, self._certified[partition])
+
+    def _wait(self, partition: int, process: str | None, last_event: bytes) -> "asyncio.Future[None] | None":
         if not last_event:
             return None
         epoch, _, sequence = last_event.partition(b"-")
         wanted, watermark = Position(int(epoch), int(sequence)), self._watermarks[partition]
+        if process != self._certified[partition] or wanted.epoch < watermark.epoch:
+            return _unknown()
         if wanted.epoch == watermark.epoch and wanted.sequence <= watermark.sequence:
             return None
-        waiting = self._waiters[partition].wait(wanted)
-        self._waiters[partition].pass_to(watermark)
-        return waiting
+        return self._waiters[partition].wait(wanted)
 
     async def refresh(self) -> None:
         """Ask both stores once. Raises what Postgres raises; a Redis that is away changes nothing."""
@@ -97,19 +102,18 @@ class Standing:
             self._connection = None
 
     async def _ask_postgres_if_there(self) -> None:
-        with suppress(*AWAY):
+        with suppress(*pool.FAULTS):
             await self._ask_postgres()
 
     async def _ask_postgres(self) -> None:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect_alone(self._database_url)
+            self._connection = await pool.connect_alone(self._database_url)
             await self._connection.add_listener(CHANNEL, self._heard)
         for row in await self._connection.fetch(
             query("partition.all"), timeout=limits.POSTGRES_CONNECT_S_MAX
         ):
             if row["partition"] < len(self._watermarks):
-                self._certified[row["partition"]] = row["run_id"]
-                self._stand(row["partition"], Position(row["epoch"], row["watermark"]))
+                self._stand(row["partition"], Position(row["epoch"], row["watermark"]), row["run_id"])
 
     async def _ask_redis(self) -> None:
         with suppress(*FAULTS):
@@ -118,16 +122,19 @@ class Standing:
 
     def _heard(self, connection: Any, pid: int, channel: str, payload: str) -> None:
         for words in payload.split():
-            partition, epoch, sequence = map(int, words.split(":"))
-            if partition < len(self._watermarks):
-                self._stand(partition, Position(epoch, sequence))
+            partition, epoch, sequence, process = words.split(":")
+            if int(partition) < len(self._watermarks):
+                self._stand(int(partition), Position(int(epoch), int(sequence)), process)
 
-    def _stand(self, partition: int, watermark: Position) -> None:
-        """Note a watermark, unless a later one is known: a reading may be overtaken by a notice."""
-        before = self._watermarks[partition]
+    def _stand(self, partition: int, watermark: Position, process: str | None) -> None:
+        """Note what Postgres says. A reading may be overtaken by a notice: a later watermark stays."""
+        before, waiters = self._watermarks[partition], self._waiters[partition]
+        if process != self._certified[partition] or watermark.epoch > before.epoch:
+            self._certified[partition] = process
+            waiters.give_up()
         if (watermark.epoch, watermark.sequence) > (before.epoch, before.sequence):
             self._watermarks[partition] = watermark
-            self._waiters[partition].pass_to(watermark)
+            waiters.pass_to(watermark)
 
 
 class _Waiters:
@@ -144,24 +151,32 @@ class _Waiters:
             loop = asyncio.get_running_loop()
             future = self._futures[key] = loop.create_future()
             heapq.heappush(self._order, key)
-            loop.call_later(limits.COMMIT_S_MAX, self._expire, key)
+            loop.call_later(limits.COMMIT_S_MAX, self._expire, key, future)
         return future
 
     def pass_to(self, watermark: Position) -> None:
-        """End the waits up to a watermark. What is of an earlier epoch may be lost: nobody knows."""
+        """End the waits up to a watermark."""
         while self._order and self._order[0] <= (watermark.epoch, watermark.sequence):
-            key = heapq.heappop(self._order)
-            if key[0] < watermark.epoch:
-                self._fail(key, "the partition was rebuilt meanwhile")
-            elif (future := self._futures.pop(key, None)) is not None:
+            future = self._futures.pop(heapq.heappop(self._order), None)
+            if future is not None:
                 future.set_result(None)
 
-    def _expire(self, key: Key) -> None:
-        self._fail(key, "Postgres does not have it yet")
+    def give_up(self) -> None:
+        """Another process has the partition, or another epoch: what was not committed may be lost."""
+        futures, self._futures, self._order = self._futures, {}, []
+        for future in futures.values():
+            future.set_exception(OutcomeUnknown(REPLACED))
+
+    def _expire(self, key: Key, future: "asyncio.Future[None]") -> None:
+        if future.done():
+            return
+        del self._futures[key]
+        future.set_exception(OutcomeUnknown("Postgres does not have it yet"))
         if len(self._order) > 2 * len(self._futures) + KEPT_MAX:
             self._order = sorted(self._futures)
 
-    def _fail(self, key: Key, why: str) -> None:
-        future = self._futures.pop(key, None)
-        if future is not None:
-            future.set_exception(OutcomeUnknown(why))
+
+def _unknown() -> "asyncio.Future[None]":
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_exception(OutcomeUnknown(REPLACED))
+    return future

@@ -12,9 +12,11 @@ import msgspec
 if TYPE_CHECKING:
     import asyncio
 
-# (partition, id of its last event) -> None if Postgres has it; else a future that ends when it has, or with
+# (id of the partition's last event) -> None if Postgres has it; else a future that ends when it has, or with
 # OutcomeUnknown.
-Committed = Callable[[int, bytes], "asyncio.Future[None] | None"]
+Wait = Callable[[bytes], "asyncio.Future[None] | None"]
+# (partition) -> what waits for the answer of a call that is sent to it now.
+Committed = Callable[[int], Wait]
 
 
 class Acknowledgement(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from engine import limits
 from engine.errors import (
@@ -30,9 +30,9 @@ from engine.errors import (
     StepFailed,
     StoreFull,
 )
-from engine.redis.acknowledge import ON_DISK, Acknowledgement
+from engine.redis.acknowledge import ON_DISK, Acknowledgement, Committed, Wait
 from engine.redis.clocks import Clocks
-from engine.redis.nodes import ELSEWHERE, Node, Nodes, have_all, wait_commands
+from engine.redis.nodes import ELSEWHERE, FAULTS, Node, Nodes, have_all, wait_commands
 
 STEP = "dosebook_step"
 DRAIN = "dosebook_drain"
@@ -52,6 +52,8 @@ class _Waiting(NamedTuple):
 class _Call(NamedTuple):
     partition: int
     items: list[_Waiting]
+    # What its answer waits for, asked when it was sent: the process that answers is the one known then.
+    wait: Wait | None
 
 
 class Batcher:
@@ -85,9 +87,9 @@ class Batcher:
         """Let what is under way come home; fail what was never sent."""
         await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
 
-    async def send(self, node: Node, calls: list[_Call]) -> None:
-        """Execute the calls on their server and answer every item."""
-        again = []
+    async def send(self, node: Node, queue: list[_Waiting]) -> None:
+        """Execute operations on their server and answer every one."""
+        calls, again = _group(queue, self._acknowledgement.committed), []
         for call, reply in zip(calls, await self._replies(STEP, node, calls), strict=True):
             if isinstance(reply, OutOfMemoryError):
                 again.append(self._drains_of(call))
@@ -118,7 +120,7 @@ class Batcher:
         """The reply to each call, or what befell it."""
         pipeline = node.client.pipeline(transaction=False)
         keyspace = self._nodes.keyspace
-        for partition, items in calls:
+        for partition, items, _ in calls:
             records = [item.record for item in items]
             pipeline.fcall(function, 1, keyspace.outbox(partition), self._epochs(partition), *records)
         replicas = self._acknowledgement.replicas and max(self._acknowledgement.replicas, node.replicas)
@@ -126,8 +128,13 @@ class Batcher:
             for command in wait_commands(keyspace, calls[0].partition, replicas):
                 pipeline.execute_command(*command)
         try:
+            try:
+                # First, because nothing was sent where no connection can be had.
+                pipeline.connection = await node.client.connection_pool.get_connection()
+            except FAULTS as error:
+                return [PartitionClosed(f"no connection to Redis: {type(error).__name__}")] * len(calls)
             replies: Sequence[Any] = await pipeline.execute(raise_on_error=False)
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAULTS as error:
             return [error] * len(calls)
         except asyncio.CancelledError:
             return [OutcomeUnknown("the process is stopping")] * len(calls)
@@ -138,7 +145,7 @@ class Batcher:
         fault = StoreFull(f"partition {call.partition}: Redis is at its memory limit; nothing was done")
         drains = [item for item in call.items if item.record[0] in DRAINS]
         self.fail([item for item in call.items if item.record[0] not in DRAINS], fault)
-        return _Call(call.partition, drains)
+        return call._replace(items=drains)
 
     def _deliver(self, call: _Call, reply: Any) -> None:
         self.calls += 1
@@ -146,8 +153,7 @@ class Batcher:
         if isinstance(reply, Exception):
             return self.fail(call.items, _fault(call.partition, reply))
         self.clocks.hear(call.partition, reply[0])
-        committed = self._acknowledgement.committed
-        waiting = committed(call.partition, reply[1]) if committed else None
+        waiting = call.wait(reply[1]) if call.wait else None
         if waiting is None:
             self._tell(call, reply)
         else:
@@ -201,7 +207,7 @@ class _Lane:
         if not self._queue:
             return
         queue, self._queue = self._queue, []
-        work = self._batcher.send(self._node, _group(queue))
+        work = self._batcher.send(self._node, queue)
         task = asyncio.get_running_loop().create_task(work)
         self._pipelines.add(task)
         task.add_done_callback(self._home)
@@ -212,14 +218,14 @@ class _Lane:
             self._schedule()
 
 
-def _group(queue: list[_Waiting]) -> list[_Call]:
+def _group(queue: list[_Waiting], committed: Committed | None) -> list[_Call]:
     """One call per partition and ``BATCH_OPS_MAX`` operations, each partition's in their order."""
     by_partition: defaultdict[int, list[_Waiting]] = defaultdict(list)
     for item in queue:
         by_partition[item.partition].append(item)
     size = limits.BATCH_OPS_MAX
     return [
-        _Call(partition, items[at : at + size])
+        _Call(partition, items[at : at + size], committed(partition) if committed else None)
         for partition, items in by_partition.items()
         for at in range(0, len(items), size)
     ]

@@ -45,6 +45,8 @@ class Child(ABC):
     ready_s_max = 30.0
     stop_s_max = 15.0
     restart = True
+    # Whether too many ends in a row are the end. Else it is started again and again, with the longest pause.
+    gives_up = True
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -21,6 +21,8 @@ class Server(Child):
     """A server with data of its own. `url` is what clients connect to."""
 
     ready_s_max = 120.0
+    # What ends a store that has run once (a full disk, a failing one) may be mended hours later.
+    gives_up = False
 
     def __init__(self, name: str, data: DataDir) -> None:
         super().__init__(name)

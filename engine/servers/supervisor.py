@@ -8,9 +8,10 @@
 
 Invariants: children start in order and stop in reverse order. One that ends by itself is started again on
 the same data and socket, after a pause that doubles up to a bound; too many ends in a row and it is given
-up. The first SIGINT, SIGTERM or SIGHUP leaves the `async with` block in order (`stopped_by` tells); the
-second kills everything and ends this process at once. If this process is killed, the leash and the
-watchdog end the children.
+up. Not so a store, nor what has run steadily before: what ends them (a full disk, a store that is away) may
+be mended hours later, so they are tried with the longest pause. The first SIGINT, SIGTERM or SIGHUP leaves
+the `async with` block in order (`stopped_by` tells); the second kills everything and ends this process at
+once. If this process is killed, the leash and the watchdog end the children.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ WATCHDOG_GRACE_S = 10.0
 POLL_S = 0.02
 RESTART_PAUSE_S_MIN = 0.1
 RESTART_PAUSE_S_MAX = 5.0
-# Ends in a row after which a child is given up; a child that ran this long starts a new row.
+# Ends in a row after which a child is given up; one that ran this long starts a new row, and never is.
 RESTARTS_IN_A_ROW_MAX = 10
 STEADY_S = 30.0
 SHOW_CURSOR = "\x1b[?25h"
@@ -83,6 +84,7 @@ class _Kept:
     state: State = State.STARTING
     restarts: int = 0
     in_a_row: int = 0
+    was_steady: bool = False
     running_since: float = 0.0
     watch: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -121,8 +123,9 @@ class Supervisor:
         return self._was_signal(kind)
 
     async def start(self, child: ChildT) -> ChildT:
-        """Start a child and wait until it is ready; `ServerError` if it is not."""
-        if child.name in self._kept:
+        """Start a child, or one that was stopped, and wait until it is ready; `ServerError` if it is not."""
+        before = self._kept.get(child.name)
+        if before is not None and before.state is not State.STOPPED:
             raise ValueError(f"two children are named {child.name}")
         kept = self._kept[child.name] = _Kept(child)
         self._tell(kept, State.STARTING)
@@ -131,7 +134,7 @@ class Supervisor:
         return child
 
     async def stop(self, name: str) -> None:
-        """Stop one child for good."""
+        """Stop one child, until it is started again."""
         await self._stop(self._kept[name])
 
     async def wait(self) -> None:
@@ -165,7 +168,7 @@ class Supervisor:
             status = await self._ended(kept.child)
             self._clear(kept.child)
             if time.monotonic() - kept.running_since > STEADY_S:
-                kept.in_a_row = 0
+                kept.in_a_row, kept.was_steady = 0, True
             if not kept.child.restart:
                 return self._tell(kept, State.ENDED, f"status {status}")
             reason: str = f"ended by itself ({_describe(status)})"
@@ -182,10 +185,12 @@ class Supervisor:
     async def _restarted(self, kept: _Kept, reason: str) -> bool:
         """One more start after a pause; False if it failed or there were too many."""
         kept.in_a_row += 1
-        if kept.in_a_row > RESTARTS_IN_A_ROW_MAX:
+        gives_up = kept.child.gives_up and not kept.was_steady
+        if gives_up and kept.in_a_row > RESTARTS_IN_A_ROW_MAX:
             self._give_up(kept, reason)
             return False
-        pause_s = min(RESTART_PAUSE_S_MIN * 2 ** (kept.in_a_row - 1), RESTART_PAUSE_S_MAX)
+        doublings = min(kept.in_a_row - 1, RESTARTS_IN_A_ROW_MAX)
+        pause_s = min(RESTART_PAUSE_S_MIN * 2**doublings, RESTART_PAUSE_S_MAX)
         self._tell(kept, State.RESTARTING, f"{reason}, next start in {pause_s:.1f} s")
         await asyncio.sleep(pause_s)
         kept.restarts += 1

@@ -19,7 +19,8 @@ class Op(msgspec.Struct, gc=False):
     """One request. Times are seconds of one monotonic clock; ``seats`` are (dose, session, slot, seat).
 
     For a cancellation ``generation`` and ``location`` say what is to be cancelled; for an acknowledged
-    booking they are the answer's. ``op_key`` is what the idempotency key becomes in the rows.
+    booking they are the answer's. ``op_key`` is what the idempotency key becomes in the rows. ``is_poll``: it
+    only asked at the address ``status_at`` that an earlier answer (202) gave.
     """
 
     act: Literal["book", "cancel"]
@@ -35,6 +36,8 @@ class Op(msgspec.Struct, gc=False):
     words: str = ""
     reference: str = ""
     seats: tuple[Seat, ...] = ()
+    is_poll: bool = False
+    status_at: str = ""
 
 
 class History:
@@ -43,6 +46,8 @@ class History:
     def __init__(self) -> None:
         self.ops: list[Op] = []
         self.unanswered = 0
+        # Of each write that was answered 202: when it was first, and when its outcome was known.
+        self.resolved: list[tuple[float, float]] = []
         self._began = time.monotonic()
         self._waiting: list[tuple[float, asyncio.Future[float]]] = []
 
@@ -58,7 +63,7 @@ class History:
     def ended(self, op: Op) -> None:
         """It was answered, or given up."""
         self.unanswered -= 1
-        if op.outcome == "ok":
+        if op.outcome == "ok" and not op.is_poll:
             for after_s, future in self._waiting:
                 if op.sent_s >= after_s and not future.done():
                     future.set_result(op.answered_s)

@@ -1,7 +1,8 @@
 """The system under test: stores, proxy, persister and API as supervised children, and hands to strike them.
 
 One machine, ``appendfsync always``, one API process. Engine and persister reach Redis through the proxy; the
-harness itself, and the audit, reach it directly.
+harness itself, and the audit, reach it directly. A system may be rigged: its stores on small disks, its Redis
+under a clock that can be set.
 """
 
 import asyncio
@@ -9,18 +10,22 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import msgspec
+from redis.exceptions import RedisError
 
 from engine.capacity.open import Inventory, open_sessions
+from engine.cli.rebuild import rebuild
 from engine.cli.site import Site, prepare_stores
 from engine.domain import seats
 from engine.domain.capacity import Location, SessionPlan
+from engine.errors import RebuildFailed
 from engine.privacy.references import PersonRef, References
 from engine.privacy.secrets import open_secrets
 from engine.redis.batch import Batcher
@@ -32,10 +37,14 @@ from engine.servers.ports import listen
 from engine.servers.postgres import PostgresServer
 from engine.servers.redis import RedisServer
 from engine.servers.supervisor import State, Supervisor
-from engine.settings import Settings
+from engine.settings import Acknowledge, Settings
 from engine.storage.pool import connect_alone, connect_pool
 from tests.faults.checker import CourseRow, Outbox
+from tests.faults.clocks import Clock
+from tests.faults.disks import POSTGRES_SETTINGS, disk_of, small_disks
+from tests.faults.history import History
 from tests.faults.proxy import Proxy
+from tests.faults.trouble import StuckError
 from tests.faults.writers import Person, Place
 from tests.servers.processes import family
 
@@ -45,6 +54,19 @@ DAYS = (2, 32)
 PARIS = "Europe/Paris"
 RUNNING_S_MAX = 60.0
 POLL_S = 0.02
+REBUILDS_MAX = 5
+# Before a child is started again nobody reads its files: that is when they are meddled with.
+Meddle = Callable[[Path], None]
+# A rebuild begins a new epoch and counts from nothing; the harness adds up what went before.
+WATCH_EPOCHS = """
+create schema faults;
+create table faults.past (epoch integer, watermark bigint);
+create function faults.note() returns trigger language plpgsql as $$
+begin insert into faults.past values (old.epoch, old.watermark); return null; end $$;
+create trigger faults_note after update on partition for each row
+when (new.epoch <> old.epoch) execute function faults.note();
+"""
+PAST_EVENTS = "select coalesce(sum(watermark + 1), 0)::bigint as n from faults.past"
 FORGET = """
 with gone as (
   delete from course where (person_key, generation) in
@@ -64,21 +86,53 @@ group by c.person_key, c.kind, c.generation
 """
 
 
+class Ground(msgspec.Struct, frozen=True):
+    """What a system stands on. ``policy`` is when a write is acknowledged."""
+
+    partitions: int = 1
+    policy: Acknowledge = Acknowledge.FSYNC
+    has_small_disks: bool = False
+    has_own_clock: bool = False
+
+
+class StruckRedis(RedisServer):
+    """A Redis whose files can be meddled with while it is down."""
+
+    meddle: Meddle | None = None
+
+    def prepare(self) -> None:
+        """As always, but for the files."""
+        super().prepare()
+        meddle, self.meddle = self.meddle, None
+        if meddle is not None:
+            meddle(self.directory)
+
+
 class System:
-    """A running system. Made by ``open_system``."""
+    """A running system. Made by ``open_system``; ``clock`` is there where the ground has one of its own."""
+
+    clock: Clock | None = None
 
     def __init__(
-        self, supervisor: Supervisor, redis: RedisServer, settings: Settings, proxy: Proxy, url: str
+        self,
+        supervisor: Supervisor,
+        redis: StruckRedis,
+        postgres: PostgresServer,
+        settings: Settings,
+        proxy: Proxy,
+        url: str,
     ) -> None:
         self.proxy = proxy
         self.settings = settings
         self.url = url
+        self.history = History()
+        self.redis = redis
         self.references = References(open_secrets(settings.secrets_dir).reference_key)
         self.people: list[Person] = []
         self.places: list[Place] = []
         self.sizes: dict[int, tuple[int, int]] = {}
         self._supervisor = supervisor
-        self._redis = redis
+        self._postgres = postgres
         self._keyspace = Keyspace(settings.partitions)
 
     async def kill(self, name: str) -> None:
@@ -94,9 +148,74 @@ class System:
         finally:
             self._signal(pids, signal.SIGCONT)
 
+    async def kill_redis(self, meddle: Meddle) -> None:
+        """``kill -9`` of Redis, which finds its files changed when it starts again."""
+        is_down = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def meddle_once(folder: Path) -> None:
+            meddle(folder)
+            loop.call_soon_threadsafe(is_down.set)
+
+        self.redis.meddle = meddle_once
+        await self.kill("redis")
+        async with asyncio.timeout(RUNNING_S_MAX):
+            await is_down.wait()
+        await self.until_running()
+
+    async def flush(self) -> None:
+        """FLUSHALL."""
+        client: Any = connect(self.redis.url, connections=1)
+        try:
+            await client.flushall()
+        finally:
+            await client.aclose()
+
+    async def rebuild(self) -> dict[int, int]:
+        """What an operator does with a lost Redis, again while it fails; the epochs of what was lost."""
+        lost: dict[int, int] = {}
+        for attempt in range(1, REBUILDS_MAX + 1):
+            try:
+                done = await rebuild(
+                    self.settings, list(range(self.settings.partitions)), False, lambda done, total: None
+                )
+                return lost | done.epochs
+            except (RebuildFailed, RedisError, OSError, asyncpg.PostgresError) as error:
+                if attempt == REBUILDS_MAX:
+                    raise StuckError(f"the rebuild did not end: {error}") from error
+                await asyncio.sleep(1)
+        return lost
+
+    async def pids(self, name: str) -> list[int]:
+        """A child and everything below it."""
+        return await asyncio.to_thread(self._family, name)
+
+    def disk(self, name: str) -> Path:
+        """Where the small disk of a store is."""
+        return disk_of(self.redis.data.path, name)
+
+    async def take_away_postgres(self) -> None:
+        """``kill -9``, and nobody starts it again."""
+        await self.kill("postgres")
+        await self._supervisor.stop("postgres")
+
+    async def bring_back_postgres(self) -> None:
+        """Start it on its old data."""
+        await self._supervisor.start(self._postgres)
+
+    async def redis_memory_bytes(self) -> int:
+        """As Redis counts it."""
+        client: Any = connect(self.redis.url, connections=1)
+        try:
+            return int((await client.info("memory"))["used_memory"])
+        finally:
+            await client.aclose()
+
     async def sabotage(self) -> None:
-        """What no fault may do: lose courses that Postgres had."""
-        await self._fetch(FORGET)
+        """What no fault may do: lose courses that Postgres had. Raises ``TimeoutError`` if it has none."""
+        async with asyncio.timeout(RUNNING_S_MAX):
+            while not await self._fetch(FORGET):
+                await asyncio.sleep(POLL_S)
 
     async def until_running(self) -> None:
         """Wait until every child runs. Raises ``TimeoutError``."""
@@ -104,14 +223,18 @@ class System:
             while any(child.state is not State.RUNNING for child in self._supervisor.status()):
                 await asyncio.sleep(POLL_S)
 
-    async def until_persisted(self) -> float:
+    async def until_persisted(self, timeout_s: float = RUNNING_S_MAX) -> float:
         """Wait until Postgres has what the outboxes hold now; how long it took. Raises ``TimeoutError``."""
         began = time.monotonic()
-        ends = await self._ends()
-        async with asyncio.timeout(RUNNING_S_MAX):
+        async with asyncio.timeout(timeout_s):
+            ends = await self._ends_when_there()
             while not await self._has(ends):
                 await asyncio.sleep(POLL_S)
         return time.monotonic() - began
+
+    async def last_events(self) -> int:
+        """Numbers of the partitions' last events, added up: the difference of two is what came between."""
+        return sum((await self._ends()).values())
 
     async def rows(self) -> list[CourseRow]:
         """Every course in Postgres with its appointments."""
@@ -121,10 +244,14 @@ class System:
         """Events that broke a proof."""
         return int((await self._fetch("select count(*) as n from quarantine"))[0]["n"])
 
+    async def past_events(self) -> int:
+        """Events in Postgres of epochs that a rebuild has ended."""
+        return int((await self._fetch(PAST_EVENTS))[0]["n"])
+
     async def outboxes(self) -> list[Outbox]:
         """The ends of all partitions, once nothing moves."""
         marks = await self._watermarks()
-        client: Any = connect(self._redis.url, connections=1)
+        client: Any = connect(self.redis.url, connections=1)
         try:
             found = []
             for partition in range(self._keyspace.partitions):
@@ -158,8 +285,15 @@ class System:
             return False
         return all(marks[partition] >= end for partition, end in ends.items())
 
+    async def _ends_when_there(self) -> dict[int, int]:
+        while True:
+            try:
+                return await self._ends()
+            except (RedisError, OSError):
+                await asyncio.sleep(POLL_S)
+
     async def _ends(self) -> dict[int, int]:
-        client: Any = connect(self._redis.url, connections=1)
+        client: Any = connect(self.redis.url, connections=1)
         try:
             return {p: await self._last(client, p) for p in range(self._keyspace.partitions)}
         finally:
@@ -182,16 +316,23 @@ class System:
 
 
 @asynccontextmanager
-async def open_system(people: int, partitions: int) -> AsyncIterator[System]:
+async def open_system(people: int, ground: Ground) -> AsyncIterator[System]:
     """Start everything on empty stores, register people, open sessions; stop everything at the end."""
-    with DataDir.make_temporary() as data:
+    with DataDir.make_temporary() as data, ExitStack() as stack:
+        if ground.has_small_disks:
+            stack.enter_context(small_disks(data.path))
+        clock = Clock(data.path / "clock") if ground.has_own_clock else None
         async with Supervisor(data) as supervisor:
-            redis, postgres = RedisServer(data), PostgresServer(data)
+            redis = StruckRedis(data, env=clock.environment if clock else None)
+            postgres = PostgresServer(data, settings=POSTGRES_SETTINGS if ground.has_small_disks else None)
             await asyncio.gather(supervisor.start(redis), supervisor.start(postgres))
-            settings = Settings(redis.url, postgres.url, data.path / "secrets", partitions)
+            settings = Settings(
+                redis.url, postgres.url, data.path / "secrets", ground.partitions, ground.policy
+            )
             async with Proxy(data.run_dir / "proxy.sock", redis.socket) as proxy:
                 listener = listen(0)
-                system = System(supervisor, redis, settings, proxy, listener.url)
+                system = System(supervisor, redis, postgres, settings, proxy, listener.url)
+                system.clock = clock
                 await _fill(system, people)
                 behind_proxy = msgspec.structs.replace(settings, redis_url=f"unix://{proxy.path}")
                 try:
@@ -219,6 +360,7 @@ async def _fill(system: System, people: int) -> None:
             await connection.copy_records_to_table(
                 "person", records=[(key, b"") for key in keys], columns=["person_key", "sealed"]
             )
+            await connection.execute(WATCH_EPOCHS)
         rows = await pool.fetch("select id, location, slots, lines from session order by location, day")
     finally:
         await pool.close()

@@ -164,3 +164,9 @@ OUTBOXES: dict[str, tuple[Outbox, list[CourseRow], int, int]] = {
 def test_gaps(case: str) -> None:
     outbox, rows, quarantined, count = OUTBOXES[case]
     assert len(check_outboxes([outbox], rows, quarantined)) == count
+
+
+@pytest.mark.parametrize(("past", "count"), [(2, 0), (1, 1), (3, 1)])
+def test_events_of_earlier_epochs_count(past: int, count: int) -> None:
+    outbox = Outbox(0, (0,), 0, 0)
+    assert len(check_outboxes([outbox], [row(), dead(EVA)], 0, past)) == count

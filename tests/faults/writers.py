@@ -24,9 +24,11 @@ KEY_BYTES = 8
 OPEN = {"unknown", "away"}
 PAUSE_S_MAX = 0.3
 # A writer that does not learn an outcome by then gives up; its last record stays unknown.
-RESOLVE_S_MAX = 60.0
+RESOLVE_S_MAX = 120.0
 TWINS, RIVALS = 0.15, 0.1
 CANCELS, REPEATS = 0.6, 0.2
+# Who was told 202 asks at the address that it came with until it is known, or sends the write again.
+POLLS = 0.5
 
 
 class Once(Client):
@@ -56,42 +58,71 @@ class Desk:
 
     def __init__(self, client: Client, history: History, references: References) -> None:
         self._client = client
-        self._history = history
+        self.history = history
         self._references = references
 
     async def book(self, person: Person, key: str, wishes: dict[str, Any]) -> Op:
         """Ask for a booking once."""
-        op = Op("book", person.key, key, op_key(person.key, key), self._history.now_s())
+        op = Op("book", person.key, key, op_key(person.key, key), self.history.now_s())
         body = msgspec.json.encode({"person": person.reference, **wishes})
         reply = await self._ask(op, b"POST", "/v1/bookings", body)
         if reply is not None and op.outcome == "ok":
-            told = reply.json()
-            op.reference = told["booking"]
-            ref = self._references.booking(op.reference)
-            if ref is not None and ref.person.hex() == person.key:
-                op.generation, op.location = ref.generation, ref.location
-            op.seats = tuple((a["dose"], a["session"], a["slot"], a["seat"]) for a in told["appointments"])
+            self._read_booking(op, reply.json())
         return op
 
     async def cancel(self, booked: Op, key: str) -> Op:
         """Ask for a cancellation once."""
-        op = Op("cancel", booked.person, key, op_key(booked.person, key), self._history.now_s())
+        op = Op("cancel", booked.person, key, op_key(booked.person, key), self.history.now_s())
         op.generation, op.location, op.reference = booked.generation, booked.location, booked.reference
         await self._ask(op, b"DELETE", f"/v1/bookings/{booked.reference}", b"")
         return op
 
+    async def status(self, asked: Op) -> Op:
+        """Ask once, at the address that a 202 came with, what became of a write."""
+        op = msgspec.structs.replace(
+            asked,
+            sent_s=self.history.now_s(),
+            answered_s=float("inf"),
+            outcome="unknown",
+            status=0,
+            words="",
+            is_poll=True,
+        )
+        reply = await self._ask(op, b"GET", asked.status_at, b"")
+        if reply is not None and op.outcome == "ok":
+            self._read_status(op, reply.json())
+        return op
+
+    def _read_status(self, op: Op, told: dict[str, Any]) -> None:
+        """A booking's address says what was booked; that of a cancellation is the booking's own."""
+        if op.act == "cancel":
+            if told["status"] != "cancelled":
+                op.outcome, op.words = "unknown", "not yet"
+        elif told["status"] == "not-booked":
+            op.outcome, op.words = "refused", "not-booked"
+        else:
+            self._read_booking(op, told)
+
+    def _read_booking(self, op: Op, told: dict[str, Any]) -> None:
+        op.reference = told["booking"]
+        ref = self._references.booking(op.reference)
+        if ref is not None and ref.person.hex() == op.person:
+            op.generation, op.location = ref.generation, ref.location
+        op.seats = tuple((a["dose"], a["session"], a["slot"], a["seat"]) for a in told["appointments"])
+
     async def _ask(self, op: Op, method: bytes, path: str, body: bytes) -> Reply | None:
-        self._history.sent(op)
+        self.history.sent(op)
         reply: Reply | None = None
         try:
-            reply = await self._client.request(method, path, body, op.key)
+            reply = await self._client.request(method, path, body, "" if op.is_poll else op.key)
             op.status = reply.status
+            op.status_at = reply.location if reply.status == 202 else op.status_at
             op.outcome, op.words = outcome_of(reply)
         except NoAnswer as none:
             op.words = str(none)
         finally:
-            op.answered_s = self._history.now_s()
-            self._history.ended(op)
+            op.answered_s = self.history.now_s()
+            self.history.ended(op)
         return reply
 
 
@@ -105,18 +136,23 @@ class Writer:
         places: Sequence[Place],
         chance: Random,
         stop: asyncio.Event,
+        pause_s: float = 0.0,
     ) -> None:
         self._desk = desk
         self._people = list(people)
         self._places = places
         self._chance = chance
+        self._history = desk.history
         self._stop = stop
+        self._pause_s = pause_s
         # Who has a booking: the acknowledged op, and what was asked.
         self._booked: dict[str, tuple[Op, dict[str, Any]]] = {}
 
     async def run(self) -> None:
         """Work."""
         while not self._stop.is_set() and self._people:
+            if self._pause_s:
+                await asyncio.sleep(self._chance.uniform(0, 2 * self._pause_s))
             person = self._chance.choice(self._people)
             if person.key in self._booked:
                 await self._go_on(person)
@@ -163,11 +199,22 @@ class Writer:
 
     async def _resolved(self, ask: Any) -> Op:
         """Ask until the outcome is known."""
-        deadline = asyncio.get_running_loop().time() + RESOLVE_S_MAX
+        deadline_s, pending_s, address = self._history.now_s() + RESOLVE_S_MAX, 0.0, ""
+        # The address of a booking tells its fate; that of a cancellation only tells if it has happened.
+        only_polls = False
         op: Op = await ask()
-        while op.outcome in OPEN and asyncio.get_running_loop().time() < deadline:
+        while op.outcome in OPEN and self._history.now_s() < deadline_s:
+            if op.status == 202:
+                if not pending_s:
+                    only_polls = op.act == "book" and self._chance.random() < POLLS
+                pending_s, address = pending_s or op.answered_s, op.status_at
             await asyncio.sleep(self._chance.uniform(0.02, PAUSE_S_MAX))
-            op = await ask()
+            if address and (only_polls or (op.act == "cancel" and self._chance.random() < POLLS)):
+                op = await self._desk.status(msgspec.structs.replace(op, status_at=address))
+            else:
+                op = await ask()
+        if pending_s:
+            self._history.resolved.append((pending_s, self._history.now_s()))
         return op
 
     def _key(self) -> str:

@@ -29,6 +29,7 @@ from engine.redis.nodes import open_nodes
 from engine.servers.data_dir import DataDir
 from engine.servers.ports import listen
 from engine.servers.redis import RedisServer
+from engine.storage.queries import query
 from tests.deployment import Deployment, until
 from tests.world import person_key
 
@@ -116,6 +117,20 @@ async def test_an_answer_of_a_partition_that_was_rebuilt_meanwhile_is_unknown(de
             await asking
 
 
+async def test_an_event_of_a_process_that_was_replaced_is_unknown(deployment: Deployment) -> None:
+    """A Redis that was set back gives the ids of what it lost to other events; Postgres then has those."""
+    await deployment.register(PERSON)
+    async with telling_what_postgres_has(deployment) as (batcher, _):
+        asking = ask(deployment, batcher)
+        await until_event(deployment)
+        async with deployment.pool.acquire() as connection, connection.transaction():
+            await connection.execute("update partition set run_id = repeat('f', 40)")
+            moved = ([0], [1], [-1], [0], [bytes(16)])
+            assert await connection.fetchval(query("partition.advance"), *moved) == 1
+        with pytest.raises(OutcomeUnknown, match="another Redis process"):
+            await asking
+
+
 async def until_event(deployment: Deployment) -> None:
     """Wait until Redis has the booking."""
 
@@ -190,14 +205,16 @@ async def test_an_answer_comes_when_the_replica_has_it(
 async def test_a_repeated_answer_waits_for_what_another_call_wrote(
     paired: Deployment, pair: tuple[RedisServer, RedisServer]
 ) -> None:
-    """The repeating connection has written nothing itself, so a bare WAIT would answer at once."""
+    """The connection that reads has written nothing itself, so a bare WAIT would answer at once."""
     await paired.register(PERSON)
-    batcher = Batcher(paired.nodes, paired.epochs.__getitem__, Acknowledgement(replicas=1))
-    async with stopped(pair[1]):
-        assert isinstance(await ask(paired, paired.batcher), Booked)
+    async with stopped(pair[1]), open_nodes(paired.redis_url, paired.keyspace) as nodes:
+        batcher = Batcher(nodes, paired.epochs.__getitem__, Acknowledgement(replicas=1))
+        placement = Placement(paired.keyspace, batcher.clocks.not_after)
+        outcome = await ask(paired, paired.batcher)
+        assert isinstance(outcome, Booked)
         with pytest.raises(OutcomeUnknown, match="0 of 1 replicas"):
-            await ask(paired, batcher)
-    await batcher.close()
+            await start(read_course(outcome.course.id, LOCATION, placement), batcher)
+        await batcher.close()
 
 
 async def test_replicas_are_waited_for_though_memory_is_full(

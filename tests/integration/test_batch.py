@@ -67,6 +67,8 @@ async def test_a_lost_reply_is_unknown_and_the_same_op_finds_its_answer(
     async with batching(own_server, world) as batcher:
         placement = Placement(world.keyspace, batcher.clocks.not_after)
         requests = [world.request(person, 1 + person % 2, key="k") for person in range(50)]
+        # A connection that is there: without one nothing would be sent.
+        await batcher.put(0, codec.read_guard(person_key(1), 1))
         os.kill(pid_of(world), signal.SIGSTOP)
         try:
             attempts = [start(book(request, placement), batcher) for request in requests]
@@ -105,6 +107,13 @@ async def test_a_call_is_sent_once(tmp_path: Path) -> None:
         assert calls == 1
         await batcher.close()
     server.close()
+
+
+async def test_without_a_connection_nothing_is_sent(tmp_path: Path) -> None:
+    async with open_nodes(f"unix://{tmp_path / 'nobody'}", Keyspace(1)) as nodes:
+        batcher = Batcher(nodes, lambda partition: EPOCH)
+        with pytest.raises(PartitionClosed, match="no connection"):
+            await batcher.put(0, codec.read_guard(person_key(1), 1))
 
 
 def pid_of_stopped(server: RedisServer) -> int:

@@ -147,6 +147,17 @@ async def test_another_history_of_the_same_length_stays_closed(four: Deployment,
     assert await closed(four) == {1}
 
 
+async def test_a_copy_without_the_mark_stays_closed(four: Deployment, server: RedisServer) -> None:
+    """Its outbox agrees; but Postgres has a course whose claim it may lack."""
+    await four.booked(1, 1)
+    await four.persist()
+    await four.pool.execute("update partition set mark = mark + 1 where partition = 3")
+    await restart(server)
+    verdict = await certify(four.pool, four.nodes)
+    assert "its guards are older than courses in Postgres" in verdict.doubts[3]
+    assert await closed(four) == {3}
+
+
 async def test_an_empty_redis_stays_closed(four: Deployment, server: RedisServer, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     await restart(server, tmp_path / "empty")

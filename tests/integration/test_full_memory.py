@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from engine.booking.book import Request, book
 from engine.booking.cancel import cancel
@@ -83,3 +84,13 @@ async def test_the_outbox_drains_and_with_room_it_books_again(full: Full) -> Non
     report = await full.deployment.audit()
     assert report.is_clean, report.first
     assert len(await full.deployment.rows("select 1 from course where state = 'b'")) == len(PEOPLE)
+
+
+async def test_a_partition_is_founded_or_reopened_only_with_room_but_certified_without(full: Full) -> None:
+    """A Redis that was restarted full must be able to give back; a new one that is full has nothing to."""
+    client, outbox = full.deployment.client, full.deployment.keyspace.outbox(0)
+    process = (await client.info("server"))["run_id"]
+    assert await client.fcall("dosebook_certify", 1, outbox, full.deployment.epochs[0], process) == 1
+    for closed in (("dosebook_found", 1), ("dosebook_reopen", 2, process, "token", 0)):
+        with pytest.raises(OutOfMemoryError):
+            await client.fcall(closed[0], 1, outbox, *closed[1:])

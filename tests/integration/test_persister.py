@@ -76,6 +76,25 @@ async def test_one_seat_booked_cancelled_and_booked_again(
     assert (await deployment.audit()).is_clean
 
 
+async def test_what_a_batch_releases_is_taken_in_the_same_batch(deployment: Deployment) -> None:
+    """Seat and person come free of an earlier course in the very batch that books them anew."""
+    await deployment.cancelled(await deployment.booked(2, 2))
+    first = await deployment.booked(1, 1)
+    await deployment.persist()
+    watermark = await deployment.watermark()
+    await deployment.cancelled(first)
+    second = await deployment.booked(2, 1)
+    await deployment.booked(1, 2)
+    assert second.appointments == first.appointments
+    positions = {0: Position(deployment.epochs[0], watermark)}
+    read = await Feed(deployment.nodes).read(positions, 10)
+    async with deployment.pool.acquire() as connection:
+        await commit.prepare(connection)
+        committed = await commit.commit(connection, read.entries, positions)
+    assert committed.fold.broken == {}
+    assert await deployment.rows(STATES) == [("x",), ("b",), ("x",), ("b",)]
+
+
 async def test_one_person_again_and_again_in_one_batch(deployment: Deployment) -> None:
     for _ in range(3):
         await deployment.cancelled(await deployment.booked(1, 1))

@@ -2,7 +2,7 @@ import secrets
 
 from engine.booking.drive import start
 from engine.booking.resolve import resolve
-from engine.domain.course import Kind, Op
+from engine.domain.course import CourseId, Kind, Op, Wish
 from engine.inventory import codec
 from engine.recovery.sweep import Sweep
 from tests.deployment import Deployment
@@ -45,6 +45,20 @@ async def test_a_claim_seen_twice_is_resolved(four_partitions: Deployment) -> No
     await four_partitions.booked(PERSON, LOCATION)
     await four_partitions.persist()
     assert (await four_partitions.audit()).is_clean
+
+
+async def test_a_take_that_comes_after_the_sweep_is_refused(four_partitions: Deployment) -> None:
+    """However long ago it was claimed: a guard is freed by its tombstone, not by time."""
+    op = await claim(four_partitions)
+    sweep = sweep_of(four_partitions)
+    await sweep.once()
+    await sweep.once()
+    course = CourseId(person_key(PERSON), Kind.PRIMARY, 1)
+    wishes = (Wish(1, four_partitions.sessions(LOCATION)[0], 0),)
+    seats = four_partitions.keyspace.of_location(LOCATION)
+    take = codec.take(course, op, four_partitions.placement.not_after(seats), wishes)
+    assert await four_partitions.batcher.put(seats, take) == b"T"
+    assert (await guard_of(four_partitions)).state == b"f"
 
 
 async def test_a_newer_claim_of_the_same_person_is_left_alone(four_partitions: Deployment) -> None:

@@ -1,7 +1,10 @@
 """`./dosebook plant`."""
 
 import argparse
+import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -16,42 +19,47 @@ def main() -> int:
     """Exit status 1 unless every bug is caught by suites that pass without it."""
     parser = argparse.ArgumentParser(prog="dosebook plant")
     parser.add_argument("names", nargs="*", help="some of the bugs, by part of their name")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     bugs = [bug for bug in BUGS if not args.names or any(name in bug.name for name in args.names)]
     if not bugs:
         print(f"dosebook: no bug is named so; there are: {', '.join(bug.name for bug in BUGS)}")
         return 1
-    verdicts = _judge_all(bugs)
+    began = time.monotonic()
+    verdicts = _judge_all(bugs, args.processes)
+    result = _result(verdicts, time.monotonic() - began)
     if args.json:
-        args.json.write_bytes(msgspec.json.format(msgspec.json.encode(_result(verdicts))) + b"\n")
-    _say(verdicts)
+        args.json.write_bytes(msgspec.json.format(msgspec.json.encode(result)) + b"\n")
+    _say(verdicts, result)
     return 0 if all(one.verdict in {"caught", "passes"} for one in verdicts) else 1
 
 
-def _judge_all(bugs: list[Bug]) -> list[Verdict]:
-    verdicts = [control(bugs)]
-    if verdicts[0].verdict != "passes":
-        return verdicts
+def _judge_all(bugs: list[Bug], processes: int) -> list[Verdict]:
     console = Console(stderr=True)
-    with console.status("") as status:
-        for bug in bugs:
-            status.update(f"{len(verdicts)} of {len(bugs)}: {bug.name}")
-            verdicts.append(judge(bug))
+    with console.status("the suites without a bug") as status:
+        verdicts = [control(bugs)]
+        if verdicts[0].verdict != "passes":
+            return verdicts
+        # Each has a tree and servers of its own, so they do not meet.
+        with ThreadPoolExecutor(processes) as pool:
+            for verdict in pool.map(judge, bugs):
+                verdicts.append(verdict)
+                status.update(f"{len(verdicts) - 1} of {len(bugs)}: {verdict.name}")
     return verdicts
 
 
-def _result(verdicts: list[Verdict]) -> dict[str, object]:
+def _result(verdicts: list[Verdict], seconds: float) -> dict[str, object]:
     planted = verdicts[1:]
     return {
         "planted": len(planted),
         "caught": sum(one.verdict == "caught" for one in planted),
-        "seconds": round(sum(one.seconds for one in verdicts), 1),
+        "seconds": round(seconds, 1),
         "bugs": [msgspec.to_builtins(one) for one in verdicts],
     }
 
 
-def _say(verdicts: list[Verdict]) -> None:
+def _say(verdicts: list[Verdict], result: dict[str, object]) -> None:
     console, table = Console(), Table("bug", "verdict", "s", "what it would do")
     for one in verdicts:
         table.add_row(one.name, one.verdict, f"{one.seconds:.1f}", one.why)
@@ -59,7 +67,6 @@ def _say(verdicts: list[Verdict]) -> None:
     for one in verdicts:
         if one.words:
             console.print(f"\n{one.name}: {one.verdict}\n{one.words}", markup=False, highlight=False)
-    result = _result(verdicts)
     console.print(f"{result['caught']} of {result['planted']} planted bugs caught in {result['seconds']} s")
 
 

@@ -8,9 +8,13 @@ import msgspec
 
 SCRIPTS = "engine/inventory/scripts"
 STEP, LATE = "tests/scripts/test_step.py", "tests/scripts/test_late_copies.py"
-PERSISTER = "tests/integration/test_persister.py"
 READING = "tests/integration/test_cluster_reading.py"
 FAULTS = "tests/integration/test_cluster_faults.py"
+SEATS, DOORS = "tests/scripts/test_seats.py", "tests/scripts/test_doors.py"
+PERSISTER, CERTIFY = "tests/integration/test_persister.py", "tests/integration/test_certify.py"
+REBUILD, SWEEP = "tests/integration/test_rebuild.py", "tests/integration/test_sweep.py"
+SERVERS = "tests/servers/test_redis_and_postgres.py"
+ACKNOWLEDGE = "tests/integration/test_acknowledge.py"
 
 
 class Bug(msgspec.Struct, frozen=True):
@@ -168,16 +172,16 @@ BUGS = (
     Bug(
         "clock goes back",
         f"{SCRIPTS}/step.lua",
-        "return now > last and now or last",
-        "return now",
+        "if now >= last then return now, now end",
+        "do return now, now end",
         "a deadline that had passed lies ahead again",
         (f"{STEP}::test_events_have_no_gap_and_the_clock_never_goes_back",),
     ),
     Bug(
         "trim by length",
         "engine/outbox/rounds.py",
-        'minid=b"%d-%d" % (position.epoch, floor)',
-        "maxlen=limits.OUTBOX_TAIL_EVENTS",
+        '"MINID", "~", least',
+        '"MAXLEN", "~", limits.OUTBOX_TAIL_EVENTS',
         "events that Postgres has not yet are thrown away under a backlog",
         (f"{PERSISTER}::test_trimming_spares_a_backlog",),
     ),
@@ -235,7 +239,299 @@ BUGS = (
         "if self._seen.get(guard) == live}",
         "if live}",
         "the sweep gives up bookings that are just being made",
-        ("tests/integration/test_sweep.py::test_a_claim_seen_twice_is_resolved",),
+        (f"{SWEEP}::test_a_claim_seen_twice_is_resolved",),
+    ),
+    Bug(
+        "everysec",
+        "engine/servers/redis.py",
+        'appendfsync: str = "always"',
+        'appendfsync: str = "everysec"',
+        "a power cut loses a second of bookings that people were told of",
+        (f"{SERVERS}::test_what_redis_answers_is_on_disk_unless_somebody_asks_for_less",),
+    ),
+    Bug(
+        "everysec in the file",
+        "config/redis/redis.conf",
+        "appendfsync always\n",
+        "appendfsync everysec\n",
+        "the same, for a Redis that somebody starts with our file",
+        (f"{SERVERS}::test_what_redis_answers_is_on_disk_unless_somebody_asks_for_less",),
+    ),
+    Bug(
+        "certificate not checked",
+        f"{SCRIPTS}/step.lua",
+        "~= (own_run_id or run_id())",
+        "== nil",
+        "a Redis that came back older sells what was sold before anybody has compared it",
+        (f"{DOORS}::test_a_partition_that_is_certified_for_another_process_does_nothing",),
+    ),
+    Bug(
+        "another process certified",
+        f"{SCRIPTS}/step.lua",
+        "  if compared ~= run_id() then return not_certified(compared) end\n",
+        "",
+        "what was compared before a restart opens what the restart brought back",
+        (f"{DOORS}::test_what_was_compared_in_another_process_is_not_certified",),
+    ),
+    Bug(
+        "digest not compared",
+        "engine/outbox/certify.py",
+        "if digest is not None and digest_of(",
+        "if digest is None and digest_of(",
+        "another history of the same length is certified",
+        (f"{CERTIFY}::test_another_history_of_the_same_length_stays_closed",),
+    ),
+    Bug(
+        "mark not compared",
+        "engine/outbox/certify.py",
+        "if seen.mark < mark:",
+        "if seen.mark < 0:",
+        "guards that are older than the courses claimed under them let people book twice",
+        (f"{CERTIFY}::test_a_copy_without_the_mark_stays_closed",),
+    ),
+    Bug(
+        "founded over what is there",
+        f"{SCRIPTS}/step.lua",
+        "  if call('EXISTS', prefix .. 'meta', keys[1]) > 0 then return 0 end\n",
+        "",
+        "a start gives a partition that lost its meta a new one, and it sells",
+        (f"{DOORS}::test_what_is_there_is_not_founded",),
+    ),
+    Bug(
+        "reopened without the token",
+        f"{SCRIPTS}/step.lua",
+        "call('GET', prefix .. 'rebuild') ~= token or ",
+        "",
+        "a rebuild opens a Redis that was emptied while it was written",
+        (f"{DOORS}::test_what_was_disturbed_is_not_reopened",),
+    ),
+    Bug(
+        "reopened in another process",
+        f"{SCRIPTS}/step.lua",
+        "  if written ~= run_id() then return not_certified(written) end\n",
+        "",
+        "a rebuild opens what a restart left of it",
+        (f"{DOORS}::test_what_was_rebuilt_in_another_process_is_not_reopened",),
+    ),
+    Bug(
+        "rebuilt without waiting",
+        "engine/recovery/rebuild.py",
+        "            await self._wait_for_others(lost)\n",
+        "            pass\n",
+        "a take that was on its way is granted for a claim that the rebuilt guard never heard of",
+        (f"{REBUILD}::test_a_claim_lost_with_its_guard_cannot_become_a_second_course",),
+    ),
+    Bug(
+        "rebuilt without saving",
+        "engine/recovery/rebuild.py",
+        "        await self._save(lost)\n",
+        "        await commit.prepare(self._connection)\n",
+        "bookings that the outbox still tells of are emptied away",
+        (f"{REBUILD}::test_events_past_the_watermark_are_saved_first",),
+    ),
+    Bug(
+        "selling at the memory limit",
+        f"{SCRIPTS}/step.lua",
+        "local DRAINS = { s = true,",
+        "local DRAINS = { t = true, s = true,",
+        "takes fill the memory that cancellations and settlements need",
+        (f"{DOORS}::test_only_what_gives_back_or_tells_passes_the_drain",),
+    ),
+    Bug(
+        "guard freed by time",
+        "engine/recovery/sweep.py",
+        "booked = await self._resolve(person, kind, live)",
+        "booked = await self._client.hdel(self._keyspace.bucket(self._keyspace.of_person(person), person),"
+        " codec.PERSON_KIND.pack(person, kind)) == 0",
+        "a take that comes late books a person who has booked again by then",
+        (SWEEP,),
+    ),
+    Bug(
+        "event after the seats of a booking",
+        f"{SCRIPTS}/book.lua",
+        "  emit(partition, 'b', person, kind, generation, op, appointments)\n"
+        "  call('HSET', bucket, guard_field, guard_record('b', generation, location, op, guard),\n"
+        "    field, course_record('b', op, #writes, appointments))\n"
+        "  write_bytes(writes)\n",
+        "  call('HSET', bucket, guard_field, guard_record('b', generation, location, op, guard),\n"
+        "    field, course_record('b', op, #writes, appointments))\n"
+        "  write_bytes(writes)\n"
+        "  emit(partition, 'b', person, kind, generation, op, appointments)\n",
+        "an error in the middle leaves a booking that Postgres never hears of",
+        (f"{SEATS}::test_where_the_event_cannot_be_written_nothing_is",),
+    ),
+    Bug(
+        "event after the seats of a cancellation",
+        f"{SCRIPTS}/cancel.lua",
+        "  emit(partition, 'x', person, kind, generation, op, appointments)\n"
+        "  call('HSET', key, field, course_record('x', booked_by, #appointments / 9, appointments) .. op)\n"
+        "  write_bytes(writes)\n",
+        "  call('HSET', key, field, course_record('x', booked_by, #appointments / 9, appointments) .. op)\n"
+        "  write_bytes(writes)\n"
+        "  emit(partition, 'x', person, kind, generation, op, appointments)\n",
+        "an error in the middle leaves free seats that Postgres believes to be sold",
+        (f"{SEATS}::test_where_the_event_cannot_be_written_nothing_is",),
+    ),
+    Bug(
+        "half a course given back",
+        f"{SCRIPTS}/cancel.lua",
+        "for at = 1, #appointments, 9 do",
+        "for at = 1, 9, 9 do",
+        "the seat of dose 2 stays sold to nobody",
+        (f"{STEP}::test_cancelling_gives_both_seats_back_and_frees_the_person",),
+    ),
+    Bug(
+        "guard of a later course freed by a cancellation",
+        f"{SCRIPTS}/cancel.lua",
+        "current == generation and guard_state",
+        "guard_state",
+        "the person books again beside a live course",
+        (f"{LATE}::test_cancelling_another_generation_leaves_the_guard_alone",),
+    ),
+    Bug(
+        "one slot twice",
+        f"{SCRIPTS}/take.lua",
+        " or slots[place] then",
+        " then",
+        "both doses get one seat",
+        (f"{SEATS}::test_what_is_not_on_sale_is_refused_by_its_dose",),
+    ),
+    Bug(
+        "retry without id",
+        "engine/booking/desk.py",
+        'op = op_of(person, idempotency_key, b"book", _packed(wishes))',
+        'op = op_of(person, str(asyncio.get_running_loop().time()), b"book", _packed(wishes))',
+        "a client that repeats its request is told that somebody has booked, or books once more",
+        ("tests/integration/test_desk.py::test_a_repeated_request_is_one_booking_and_one_answer",),
+    ),
+    Bug(
+        "told as not booked, and booked later",
+        "engine/booking/conclude.py",
+        'yield from resolve(person, kind, codec.Live(b"c", guard.generation, guard.location), placement)',
+        "pass",
+        "no tombstone stands behind the final answer",
+        (
+            "tests/integration/test_desk.py"
+            "::test_a_claim_whose_take_never_came_is_not_booked_after_its_deadline",
+        ),
+    ),
+    Bug(
+        "released after taken",
+        "engine/outbox/commit.py",
+        """    if fold.released:
+        await connection.execute(query("batch.release_seats"))
+        _expect(
+            "cancelled courses", len(fold.released), await connection.execute(query("batch.release_courses"))
+        )
+    if fold.taken:
+        seats = sum(len(item.event.appointments) for item in fold.taken.values())
+        _expect("courses", len(fold.taken), await connection.execute(query("batch.take_courses")))
+        _expect("appointments", seats, await connection.execute(query("batch.take_seats")))
+""",
+        """    if fold.taken:
+        seats = sum(len(item.event.appointments) for item in fold.taken.values())
+        _expect("courses", len(fold.taken), await connection.execute(query("batch.take_courses")))
+        _expect("appointments", seats, await connection.execute(query("batch.take_seats")))
+    if fold.released:
+        await connection.execute(query("batch.release_seats"))
+        _expect(
+            "cancelled courses", len(fold.released), await connection.execute(query("batch.release_courses"))
+        )
+""",
+        "a seat that was given back and sold again in one batch stops the persister",
+        (f"{PERSISTER}::test_what_a_batch_releases_is_taken_in_the_same_batch",),
+    ),
+    Bug(
+        "seats of a batch not compared",
+        "engine/outbox/fold.py",
+        "if not self._seats.isdisjoint(places):",
+        "if not places:",
+        "a seat that is sold twice is not seen if it is released later in the batch",
+        ("tests/unit/test_fold.py",),
+    ),
+    Bug(
+        "partitions of a batch not compared",
+        "engine/outbox/fold.py",
+        "        self._compare_partitions()\n",
+        "",
+        "a person with two live courses stops the persister instead of being quarantined",
+        ("tests/unit/test_fold.py",),
+    ),
+    Bug(
+        "event applied twice",
+        "engine/availability/board.py",
+        "if not _holds(stock, appointment) or not _is_free(stock, appointment):",
+        "if not _holds(stock, appointment):",
+        "the board counts seats down that were taken before it was loaded",
+        (
+            "tests/integration/test_follow.py"
+            "::test_events_between_noting_the_position_and_reading_the_masks_do_no_harm",
+        ),
+    ),
+    Bug(
+        "seats in the other byte order",
+        "engine/inventory/codec.py",
+        'struct.unpack(f"<{len(packed) // 2}H", packed)',
+        'struct.unpack(f">{len(packed) // 2}H", packed)',
+        "people are told of another seat than they have",
+        (f"{STEP}::test_more_than_eight_lines_fill_every_byte_of_the_slot",),
+    ),
+    Bug(
+        "booked as if nothing were cancelled",
+        "engine/inventory/codec.py",
+        "appointments(record[COURSE_RECORD.size : end]), record[end:])",
+        "appointments(record[COURSE_RECORD.size : end]), NO_OP)",
+        "the audit and the rebuild lose who cancelled a course",
+        ("tests/unit/test_codec.py",),
+    ),
+    # Acknowledgement policies
+    Bug(
+        "a bare WAIT",
+        "engine/redis/nodes.py",
+        '[("SET", keyspace.wait(partition), b""), (',
+        '[("PING",), (',
+        "WAIT waits for its own connection's writes only: another call's is told before replicas have it",
+        (f"{ACKNOWLEDGE}::test_a_repeated_answer_waits_for_what_another_call_wrote",),
+    ),
+    Bug(
+        "replicas not counted",
+        "engine/redis/batch.py",
+        "isinstance(count, int) and count >= replicas",
+        "isinstance(count, int)",
+        "a booking is told though no replica has it",
+        (f"{ACKNOWLEDGE}::test_an_answer_comes_when_the_replica_has_it",),
+    ),
+    Bug(
+        "Postgres ahead of the replicas",
+        "engine/outbox/rounds.py",
+        "if self._replicas and entries:",
+        "if self._replicas < 0 and entries:",
+        "after a failover the survivor lacks what Postgres has, and stays closed",
+        (f"{ACKNOWLEDGE}::test_postgres_is_never_ahead_of_the_replica",),
+    ),
+    Bug(
+        "another process's event is waited for",
+        "engine/outbox/standing.py",
+        "if process != self._certified[partition] or watermark.epoch > before.epoch:",
+        "if watermark.epoch > before.epoch:",
+        "a Redis that was set back books somebody else under the id that an answer waits for",
+        (f"{ACKNOWLEDGE}::test_an_event_of_a_process_that_was_replaced_is_unknown",),
+    ),
+    Bug(
+        "a clock stands still",
+        f"{SCRIPTS}/step.lua",
+        "return since > 0 and last + since or last, now",
+        "return last, now",
+        "after a host's clock was set back no deadline passes, and what is unknown stays unknown",
+        (f"{DOORS}::test_a_clock_that_was_set_back_goes_on_from_where_it_was",),
+    ),
+    Bug(
+        "a repeated answer is told at once",
+        f"{SCRIPTS}/step.lua",
+        "last_event = last }",
+        "last_event = '' }",
+        "an answer rests on an event that Postgres does not have, and that Redis may lose",
+        (f"{ACKNOWLEDGE}::test_a_reading_tells_nothing_that_postgres_does_not_have",),
     ),
     Bug(
         "a torn reading taken for a whole one",

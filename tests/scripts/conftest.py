@@ -1,10 +1,14 @@
-"""Worlds with one partition, where a booking is one operation; with four, where it is three; on a cluster."""
+"""Worlds with one partition, where a booking is one operation; with four, where it is three; on a cluster.
+
+And one partition to be driven by hand.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.scripts.by_hand import ByHand
 from tests.world import Location, World
 
 MakeWorld = Callable[..., World]
@@ -34,3 +38,9 @@ def make_world(layout: tuple[int, int], redis_client: Any) -> MakeWorld:
 def world(make_world: MakeWorld) -> World:
     """Two locations, two slots of three seats for each dose."""
     return make_world(Location(1, 2, 3), Location(2, 2, 3))
+
+
+@pytest.fixture
+def partition(redis_client: Any) -> ByHand:
+    """The last of four partitions, without sessions, to be driven by hand."""
+    return ByHand(World(redis_client, 4, ()), 3)

@@ -16,7 +16,7 @@ from engine.servers import account
 from engine.servers.data_dir import DataDir
 from engine.servers.errors import DataDirError
 from engine.servers.postgres import PostgresServer
-from engine.servers.redis import RedisServer
+from engine.servers.redis import CONFIG_FILE, RedisServer
 from engine.servers.server import Server
 
 ServerKind = type[RedisServer] | type[PostgresServer]
@@ -91,6 +91,19 @@ def test_redis_is_configured_from_the_file_and_by_parameter(data: DataDir) -> No
         }
         assert {name: client.config_get(name)[name] for name in wanted} == wanted
         client.close()
+
+
+def test_what_redis_answers_is_on_disk_unless_somebody_asks_for_less(data: DataDir) -> None:
+    """Only a power cut shows the difference, so this looks at the setting: of the server, and of the file."""
+    wanted = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
+    with RedisServer(data) as server:
+        client = redis.Redis.from_url(server.url, decode_responses=True)
+        assert {name: client.config_get(name)[name] for name in wanted} == wanted
+        client.close()
+    lines = CONFIG_FILE.read_text().splitlines()
+    assert [line for line in lines if line.partition(" ")[0] in wanted] == [
+        f"{name} {value}" for name, value in wanted.items()
+    ]
 
 
 async def test_postgres_is_configured_from_the_file(postgres_server: PostgresServer) -> None:

@@ -127,3 +127,51 @@ async def test_signal_leaves_the_block_and_the_task_goes_on(data: DataDir) -> No
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0
+
+
+class BrokenStore(Command):
+    """What a store is to the supervisor: never given up."""
+
+    gives_up = False
+
+
+async def test_store_that_keeps_ending_is_never_given_up(
+    data: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_module, "RESTART_PAUSE_S_MAX", 0.01)
+    monkeypatch.setattr(supervisor_module, "RESTART_PAUSE_S_MIN", 0.001)
+    assert not RedisServer.gives_up
+    assert not PostgresServer.gives_up
+    mark = data.path / "mark"
+    async with Supervisor(data) as supervisor:
+        program = BROKEN.format(mark=mark)
+        await supervisor.start(BrokenStore("broken", [sys.executable, "-S", "-c", program], data))
+        restarts_max = supervisor_module.RESTARTS_IN_A_ROW_MAX
+        await eventually(lambda: supervisor.status()[0].restarts > restarts_max)
+        mark.unlink()
+        await eventually(lambda: supervisor.status()[0].state is State.RUNNING and mark.exists())
+
+
+async def test_child_that_ran_steadily_is_never_given_up(
+    data: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API process that was killed cannot start while Postgres is away, however long that is."""
+    monkeypatch.setattr(supervisor_module, "RESTART_PAUSE_S_MAX", 0.01)
+    monkeypatch.setattr(supervisor_module, "RESTART_PAUSE_S_MIN", 0.001)
+    monkeypatch.setattr(supervisor_module, "STEADY_S", 0.1)
+    async with Supervisor(data) as supervisor:
+        program = BROKEN.format(mark=data.path / "mark")
+        await supervisor.start(Command("broken", [sys.executable, "-S", "-c", program], data))
+        restarts_max = supervisor_module.RESTARTS_IN_A_ROW_MAX
+        await eventually(lambda: supervisor.status()[0].restarts > restarts_max + 1)
+
+
+async def test_stopped_child_may_be_started_again(data: DataDir) -> None:
+    async with Supervisor(data) as supervisor:
+        redis = await supervisor.start(RedisServer(data))
+        with pytest.raises(ValueError, match="two children"):
+            await supervisor.start(redis)
+        await supervisor.stop(redis.name)
+        assert redis.pid is None
+        await supervisor.start(redis)
+        assert [status.state for status in supervisor.status()] == [State.RUNNING]

@@ -95,3 +95,20 @@ def test_wishes_and_appointments_survive_the_way() -> None:
     assert codec.appointments(packed) == tuple(Appointment(w.dose, w.session, w.slot, 2) for w in WISHES)
     record = codec.take(COURSE, OP, 99, WISHES)
     assert tuple(codec.iter_wishes(record[1 + codec.TAKE.size :])) == WISHES
+
+
+@pytest.mark.parametrize("state", [b"b", b"x", b"t"])
+@pytest.mark.parametrize("doses", [0, 1, 2])
+def test_a_course_survives_the_way(state: bytes, doses: int) -> None:
+    cancelled_by = b"c" * 16 if state == b"x" else b""
+    held = tuple(Appointment(dose, 70_000 + dose, 300 + dose, 500 + dose) for dose in range(doses))
+    course = codec.CourseRecord(state, OP.id, held, cancelled_by)
+    assert codec.course(codec.pack_course(course)) == course
+
+
+@pytest.mark.parametrize("state", [b"f", b"c", b"j", b"b"])
+@pytest.mark.parametrize("memories", range(codec.MEMORIES_MAX + 1))
+def test_a_guard_survives_the_way(state: bytes, memories: int) -> None:
+    remembered = tuple(codec.Memory(b"%d" % number * 16, 70_000, 80_000) for number in range(memories))
+    guard = codec.Guard(state, 70_001, 80_001, OP.id, remembered)
+    assert codec.guard(codec.pack_guard(guard)) == guard

@@ -13,13 +13,13 @@ select partition, epoch, watermark, founded, digest, run_id, mark from partition
 
 -- name: advance
 -- Compare-and-set of the watermarks: partitions, epochs, watermarks before, watermarks after, digests of the
--- entries there. Answers how many moved; who listens hears of them with the commit.
+-- entries there. Answers how many moved; who listens hears of them with the commit, and which process it was.
 with moved as (
     update partition p set watermark = n.later, digest = n.digest
     from unnest($1::integer[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bytea[])
         as n (partition, epoch, earlier, later, digest)
     where p.partition = n.partition and p.epoch = n.epoch and p.watermark = n.earlier
-    returning p.partition || ':' || p.epoch || ':' || p.watermark as words
+    returning p.partition || ':' || p.epoch || ':' || p.watermark || ':' || coalesce(p.run_id, '') as words
 )
 select count(*), pg_notify('dosebook_watermark', coalesce(string_agg(words, ' '), '')) from moved
 
