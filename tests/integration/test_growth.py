@@ -35,7 +35,7 @@ from engine.privacy.references import BookingRef, References
 from engine.privacy.seal import Place, PlainSealer
 from engine.recovery.acks import AckWriter
 from engine.storage import persons
-from engine.storage.pool import connect_alone
+from engine.storage.pool import PERSISTER, connect_alone
 from tests.deployment import Deployment, location, plans
 
 # A full country has some 150 people in a bucket; these are as many in a few of them, with room for history.
@@ -303,7 +303,7 @@ async def test_what_waits_in_a_process(crowd: Crowd, deployment: Deployment, mea
     await standing.refresh()
     events = [b"%d-%d" % (standing.epoch(0), 10**6 + number) for number in range(4_000)]
     with allocations() as taken:
-        waits = [standing.committed(0, event) for event in events]
+        waits = [standing.committed(0)(event) for event in events]
         measured.note("call that waits for Postgres", taken(), len(waits))
     for wait in waits:
         assert wait is not None
@@ -316,7 +316,7 @@ async def test_a_round_of_the_persister(crowd: Crowd, deployment: Deployment, me
     people = range(limits.PERSIST_EVENTS_MAX)
     await crowd.register(people)
     await crowd.book(people)
-    connection = await connect_alone(deployment.database_url, lookups_only=True)
+    connection = await connect_alone(deployment.database_url, PERSISTER)
     await commit.prepare(connection)
     positions = {0: Position(deployment.epochs[0], -1)}
     with allocations():
