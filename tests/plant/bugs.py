@@ -488,14 +488,14 @@ BUGS = (
     Bug(
         "a bare WAIT",
         "engine/redis/nodes.py",
-        '[("SET", keyspace.wait(partition), b""), (',
-        '[("PING",), (',
+        'return [("FCALL", TOUCH, 1, keyspace.wait(partition)), (',
+        'return [("EXISTS", keyspace.wait(partition)), (',
         "WAIT waits for its own connection's writes only: another call's is told before replicas have it",
         (f"{ACKNOWLEDGE}::test_a_repeated_answer_waits_for_what_another_call_wrote",),
     ),
     Bug(
         "replicas not counted",
-        "engine/redis/batch.py",
+        "engine/redis/nodes.py",
         "isinstance(count, int) and count >= replicas",
         "isinstance(count, int)",
         "a booking is told though no replica has it",
