@@ -7,6 +7,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from redis import exceptions
+
 from engine.redis.nodes import Nodes
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -24,9 +26,20 @@ def source() -> str:
 
 
 async def load(nodes: Nodes) -> None:
-    """Load the library into every server, replacing an older one. Idempotent."""
+    """Load the library into every server that answers, replacing an older one. Idempotent.
+
+    Raises the last fault if none answers; one that comes back later has what it had.
+    """
+    loaded = 0
+    fault: Exception | None = None
     for node in nodes.all:
-        await node.client.function_load(source(), replace=True)
+        try:
+            await node.client.function_load(source(), replace=True)
+            loaded += 1
+        except (exceptions.ConnectionError, exceptions.TimeoutError, OSError) as error:
+            fault = error
+    if fault is not None and not loaded:
+        raise fault
 
 
 if __name__ == "__main__":

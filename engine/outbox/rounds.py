@@ -107,12 +107,14 @@ class Rounds:
     def _certain(self, read: Read) -> dict[int, int] | None:
         """Up to which event all that it could follow from is in this read; None where that is all of it.
 
-        What the read before had seen was there when this one began.
+        What the read before had seen was there when this one began. What is behind an event in its own
+        partition came later, so that one may have been cut short: it would be for ever, behind an event that
+        waits to be judged.
         """
         if read.at_once:
             return None
-        is_whole = read.complete and not self._away()
-        certain = self._seen if is_whole else {}
+        missing = read.cut | self._away()
+        certain = {partition: seen for partition, seen in self._seen.items() if missing <= {partition}}
         self._seen = {partition: items[-1].sequence for partition, items in read.entries.items()}
         return certain
 
@@ -204,6 +206,7 @@ class Rounds:
         self._metrics.halted.labels(str(partition)).set(0)
         if position.epoch != self._positions[partition].epoch:
             self._unsettled.pop(partition, None)
+            self._seen.pop(partition, None)
             self._trimmed[partition] = -1
         self._positions[partition] = position
         self._say(f"partition {partition} is certified again, under epoch {position.epoch}")

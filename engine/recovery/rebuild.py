@@ -113,8 +113,11 @@ class Rebuild:
         verdict = await compare(self._connection, self._nodes)
         if missing := set(partitions) - set(verdict.positions):
             raise RebuildFailed(f"Postgres knows no partition {min(missing)}")
-        if away := set(partitions) & verdict.away:
-            raise RebuildFailed(f"the server of partition {min(away)} does not answer: start it first")
+        if verdict.away:
+            # Also another partition's: it may have sold what follows from a claim that is lost here.
+            raise RebuildFailed(
+                f"the server of partition {min(verdict.away)} does not answer: start it first"
+            )
         self._epochs = {p: position.epoch for p, position in verdict.positions.items()}
         for partition in partitions:
             sound = f"partition {partition} agrees with Postgres"

@@ -32,7 +32,7 @@ from engine.errors import (
 )
 from engine.redis.acknowledge import ON_DISK, Acknowledgement, Committed, Wait
 from engine.redis.clocks import Clocks
-from engine.redis.nodes import ELSEWHERE, FAULTS, Node, Nodes, wait_commands
+from engine.redis.nodes import ELSEWHERE, FAULTS, Node, Nodes, have_all, wait_commands
 
 STEP = "dosebook_step"
 DRAIN = "dosebook_drain"
@@ -233,8 +233,8 @@ def _group(queue: list[_Waiting], committed: Committed | None) -> list[_Call]:
 
 def _replicated(replies: Sequence[Any], replicas: int) -> Sequence[Any]:
     """The replies of the calls, if the write behind them has reached the replicas; else nobody knows."""
-    *told, _, count = replies
-    if isinstance(count, int) and count >= replicas:
+    *told, touched, count = replies
+    if have_all(touched, count, replicas):
         return told
     unknown = OutcomeUnknown(f"{count} of {replicas} replicas have acknowledged")
     return [reply if isinstance(reply, Exception) else unknown for reply in told]

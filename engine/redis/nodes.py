@@ -30,6 +30,7 @@ from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
 
 CLUSTER = "redis+cluster"
+TOUCH = "dosebook_touch"
 FAULTS = (RedisError, OSError, TimeoutError, PartitionClosed)
 # Replies of a server that does not have the partition, or not as its master: nothing was done.
 ELSEWHERE = (AskError, TryAgainError, ClusterDownError, ReadOnlyError)
@@ -157,8 +158,8 @@ class Nodes:
             )
         )
         enough: set[int] = set()
-        for (node, some), (_, count) in zip(groups.items(), counts, strict=True):
-            if isinstance(count, int) and count >= max(replicas, node.replicas):
+        for (node, some), (touched, count) in zip(groups.items(), counts, strict=True):
+            if have_all(touched, count, max(replicas, node.replicas)):
                 enough |= set(some)
         return enough
 
@@ -235,7 +236,12 @@ def partition_of(key: bytes) -> int:
 
 def wait_commands(keyspace: Keyspace, partition: int, replicas: int) -> list[Command]:
     """A write to the partition's server, and the wait until so many replicas have it."""
-    return [("SET", keyspace.wait(partition), b""), ("WAIT", replicas, limits.WAIT_MS_MAX)]
+    return [("FCALL", TOUCH, 1, keyspace.wait(partition)), ("WAIT", replicas, limits.WAIT_MS_MAX)]
+
+
+def have_all(touched: Any, count: Any, replicas: int) -> bool:
+    """What the replies to these two say. Behind a write that was refused, WAIT counts for an earlier one."""
+    return touched == 1 and isinstance(count, int) and count >= replicas
 
 
 async def _pipelined(node: Node, commands: Sequence[Command]) -> Sequence[Any]:

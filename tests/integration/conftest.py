@@ -1,19 +1,25 @@
-"""Deployments on stores of their own: a database for each, Redis emptied before."""
+"""Deployments on stores of their own: a database for each, Redis or the cluster emptied before."""
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack
+from typing import Protocol
 
 import pytest
-from redis.asyncio import Redis
 
 from engine import limits
 from engine.servers.postgres import PostgresServer
-from engine.servers.redis import RedisServer
 from engine.storage.pool import connect_alone
+from tests.client import client_of
 from tests.deployment import Deployment
 
-MakeDeployment = Callable[[int], Awaitable[Deployment]]
+
+class MakeDeployment(Protocol):
+    """Sets up a deployment with so many partitions on so many masters."""
+
+    def __call__(self, partitions: int, masters: int = 1) -> Awaitable[Deployment]:
+        """One that is founded and open."""
+        ...
 
 
 @pytest.fixture
@@ -43,15 +49,18 @@ async def database_url(module_database: str) -> str:
 
 @pytest.fixture
 async def make_deployment(
-    redis_server: RedisServer, database_url: str, hasty: None
+    request: pytest.FixtureRequest, database_url: str, hasty: None
 ) -> AsyncIterator[MakeDeployment]:
-    """Set up a deployment with so many partitions."""
-    async with Redis.from_url(redis_server.url, protocol=2) as client:
-        await client.flushall()
+    """Set up a deployment with so many partitions, on one server or on so many masters."""
     async with AsyncExitStack() as stack:
-        yield lambda partitions: stack.enter_async_context(
-            Deployment(redis_server.url, database_url, partitions)
-        )
+
+        async def make(partitions: int, masters: int = 1) -> Deployment:
+            url = str(request.getfixturevalue("redis_server" if masters == 1 else "redis_cluster").url)
+            with client_of(url) as client:
+                client.flushall()
+            return await stack.enter_async_context(Deployment(url, database_url, partitions))
+
+        yield make
 
 
 @pytest.fixture
@@ -60,7 +69,7 @@ async def deployment(make_deployment: MakeDeployment) -> Deployment:
     return await make_deployment(1)
 
 
-@pytest.fixture
-async def four_partitions(make_deployment: MakeDeployment) -> Deployment:
-    """Four partitions: person and location mostly live apart."""
-    return await make_deployment(4)
+@pytest.fixture(params=[1, 3], ids=["one-server", "three-masters"])
+async def four_partitions(request: pytest.FixtureRequest, make_deployment: MakeDeployment) -> Deployment:
+    """Four partitions, on one server and on three masters: person and location mostly live apart."""
+    return await make_deployment(4, request.param)

@@ -217,6 +217,22 @@ async def test_a_repeated_answer_waits_for_what_another_call_wrote(
         await batcher.close()
 
 
+async def test_replicas_are_waited_for_though_memory_is_full(
+    paired: Deployment, pair: tuple[RedisServer, RedisServer]
+) -> None:
+    """A write that is refused leaves WAIT nothing to wait for: it counts for the connection's last one."""
+    async with open_nodes(paired.redis_url, paired.keyspace) as nodes, stopped(pair[1]):
+        course = await paired.booked(PERSON, LOCATION)
+        await paired.client.config_set("maxmemory", 1)
+        batcher = Batcher(nodes, paired.epochs.__getitem__, Acknowledgement(replicas=1))
+        reading = read_course(course.id, LOCATION, Placement(paired.keyspace, batcher.clocks.not_after))
+        with pytest.raises(OutcomeUnknown, match="0 of 1 replicas"):
+            await start(reading, batcher)
+        assert await nodes.replicated(range(4), 1) == set()
+        await batcher.close()
+    assert await paired.nodes.replicated(range(4), 1) == {0, 1, 2, 3}
+
+
 async def test_postgres_is_never_ahead_of_the_replica(
     paired: Deployment, pair: tuple[RedisServer, RedisServer]
 ) -> None:

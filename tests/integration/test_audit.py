@@ -328,10 +328,14 @@ def test_a_line_cut_by_a_crash_is_ignored_a_broken_one_is_not(tmp_path: Path) ->
 # A moving system, and the command ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("partitions", [1, 4])
-async def test_a_system_that_moves_is_clean(make_deployment: MakeDeployment, partitions: int) -> None:
+@pytest.mark.parametrize(
+    ("partitions", "masters"), [(1, 1), (4, 1), (4, 3)], ids=["one-partition", "one-server", "three-masters"]
+)
+async def test_a_system_that_moves_is_clean(
+    make_deployment: MakeDeployment, partitions: int, masters: int
+) -> None:
     """People book and cancel all the time; what differs in passing is not counted."""
-    deployment = await make_deployment(partitions)
+    deployment = await make_deployment(partitions, masters)
     persister = deployment.persister()
     working = create_task(persister.run())
     moving = create_task(_move(deployment))

@@ -1,29 +1,33 @@
 """The board of free seats follows a real Redis: through bookings, gaps, and another Redis in its place."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
+from typing import Any
 
 import pytest
-import redis
 
 from engine import limits
 from engine.availability.board import Board
 from engine.availability.follow import Follower
 from engine.domain.capacity import Session
 from engine.redis.nodes import open_nodes
-from engine.servers.redis import RedisServer
 from tests.world import EPOCH, Location, World
 
 pytestmark = pytest.mark.anyio
 LOCATIONS = (Location(1, slots=4, lines=2), Location(2, slots=4, lines=9))
 
 
+@pytest.fixture(params=[1, 3], ids=["one-server", "three-masters"])
+def masters(request: pytest.FixtureRequest) -> int:
+    masters: int = request.param
+    return masters
+
+
 @pytest.fixture
-def world(redis_server: RedisServer) -> Iterator[World]:
-    with redis.Redis.from_url(redis_server.url) as client:
-        yield World(client, 2, LOCATIONS)
+def world(redis_client: Any) -> World:
+    return World(redis_client, 2, LOCATIONS)
 
 
 def board_of(world: World) -> Board:
@@ -74,10 +78,10 @@ async def running(follower: Follower) -> AsyncIterator[None]:
 
 
 async def test_what_is_booked_and_cancelled_anywhere_reaches_the_board(
-    redis_server: RedisServer, world: World
+    inventory_url: str, world: World
 ) -> None:
     world.book(1, 1, (0, 0))
-    async with following(redis_server.url, world) as (follower, board), running(follower):
+    async with following(inventory_url, world) as (follower, board), running(follower):
         assert is_as_redis_has_it(board, world)
         for person in range(2, 8):
             world.book(person, 1 + person % 2, (person % 4, 0))
@@ -89,9 +93,9 @@ async def test_what_is_booked_and_cancelled_anywhere_reaches_the_board(
 
 
 async def test_events_between_noting_the_position_and_reading_the_masks_do_no_harm(
-    redis_server: RedisServer, world: World
+    inventory_url: str, world: World
 ) -> None:
-    async with following(redis_server.url, world) as (follower, board):
+    async with following(inventory_url, world) as (follower, board):
         world.book(1, 1, (3, 3))
         world.run_cancel_of(1, 1)
         world.book(2, 1, (3, 3))
@@ -102,8 +106,8 @@ async def test_events_between_noting_the_position_and_reading_the_masks_do_no_ha
         assert is_as_redis_has_it(board, world)
 
 
-async def test_a_trimmed_outbox_loads_its_partition_anew(redis_server: RedisServer, world: World) -> None:
-    async with following(redis_server.url, world) as (follower, board):
+async def test_a_trimmed_outbox_loads_its_partition_anew(inventory_url: str, world: World) -> None:
+    async with following(inventory_url, world) as (follower, board):
         for person in range(1, 5):
             world.book(person, 1, (person % 4, 0))
         world.redis.xtrim(world.keyspace.outbox(1), maxlen=1, approximate=False)
@@ -113,17 +117,18 @@ async def test_a_trimmed_outbox_loads_its_partition_anew(redis_server: RedisServ
 
 
 async def test_a_redis_that_lost_its_data_empties_the_board(
-    redis_server: RedisServer, world: World, monkeypatch: pytest.MonkeyPatch
+    inventory_url: str, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "FOLLOW_CHECK_S", 0.05)
     world.book(1, 1, (0, 0))
-    async with following(redis_server.url, world) as (follower, board), running(follower):
+    async with following(inventory_url, world) as (follower, board), running(follower):
         world.redis.flushall()
         await wait_until(lambda: board.free_in_slot(1, 1) == 0, "location 1 is off the board")
 
 
-async def test_a_lost_connection_is_survived(redis_server: RedisServer, world: World) -> None:
-    async with following(redis_server.url, world) as (follower, board), running(follower):
+@pytest.mark.parametrize("masters", [1])
+async def test_a_lost_connection_is_survived(inventory_url: str, world: World) -> None:
+    async with following(inventory_url, world) as (follower, board), running(follower):
         loads = follower.loads
         # One that is idle when it is lost is replaced without a word.
         await wait_until(lambda: any("b" in c["flags"] for c in world.redis.client_list()), "it waits")

@@ -183,11 +183,13 @@ async def _guards(deployment: Deployment) -> list[bytes]:
     return found
 
 
-@pytest.mark.parametrize("partitions", [1, 4])
+@pytest.mark.parametrize(
+    ("partitions", "masters"), [(1, 1), (4, 1), (4, 3)], ids=["one-partition", "one-server", "three-masters"]
+)
 async def test_killed_again_and_again_while_people_book(
-    make_deployment: MakeDeployment, partitions: int
+    make_deployment: MakeDeployment, partitions: int, masters: int
 ) -> None:
-    deployment = await make_deployment(partitions)
+    deployment = await make_deployment(partitions, masters)
     stopping = asyncio.Event()
     booking = asyncio.create_task(_keep_booking(deployment, stopping))
     for _ in range(3):

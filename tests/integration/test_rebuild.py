@@ -23,14 +23,14 @@ from tests.world import person_key
 KeyValues = dict[bytes, Any]
 
 
-@pytest.fixture(params=[1, 4], ids=["one-partition", "four-partitions"])
+@pytest.fixture(params=[(1, 1), (4, 1), (4, 3)], ids=["one-partition", "four-partitions", "three-masters"])
 async def deployment(
     request: pytest.FixtureRequest, make_deployment: MakeDeployment, monkeypatch: pytest.MonkeyPatch
 ) -> Deployment:
     monkeypatch.setattr(limits, "OPERATION_MS_MAX", 200)
     monkeypatch.setattr(limits, "REBUILD_COURSES_MAX", 7)
     monkeypatch.setattr(limits, "REBUILD_WAIT_S_MAX", 0.5)
-    return await make_deployment(request.param)
+    return await make_deployment(*request.param)
 
 
 async def dump(deployment: Deployment, partitions: Iterable[int]) -> KeyValues:
@@ -284,5 +284,5 @@ async def test_the_rebuilt_process_is_the_certified_one(deployment: Deployment) 
     await deployment.persist()
     await deployment.client.flushall()
     await rebuilt(deployment)
-    rows = await deployment.rows("select distinct run_id from partition")
-    assert rows == [((await deployment.nodes.run_ids())[0],)]
+    rows = await deployment.rows("select partition, run_id from partition")
+    assert dict(rows) == await deployment.nodes.run_ids()

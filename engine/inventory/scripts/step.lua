@@ -36,6 +36,12 @@
 --         clock            latest time in Postgres, ms: the partition's clock does not go back behind it
 -- returns 1
 -- error   UNCERTIFIED      restarted, emptied or rebuilt by another since: rebuild again
+--
+-- dosebook_touch: writes a key that says nothing, so that a WAIT behind it waits for all that was written before.
+-- Passes when memory is full: a refused write would leave WAIT nothing to wait for.
+--
+-- KEYS    wait             {p07}:wait
+-- returns 1
 
 local function clock_of(stored)
   local time = call('TIME')
@@ -128,8 +134,14 @@ local function reopen(keys, args)
   return 1
 end
 
+local function touch(keys)
+  redis.call('SET', keys[1], '')
+  return 1
+end
+
 redis.register_function('dosebook_step', step)
 redis.register_function{ function_name = 'dosebook_drain', callback = drain, flags = { 'allow-oom' } }
 redis.register_function('dosebook_found', found_partition)
 redis.register_function{ function_name = 'dosebook_certify', callback = certify, flags = { 'allow-oom' } }
 redis.register_function('dosebook_reopen', reopen)
+redis.register_function{ function_name = 'dosebook_touch', callback = touch, flags = { 'allow-oom' } }
