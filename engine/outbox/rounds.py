@@ -54,6 +54,8 @@ class Rounds:
         self._say = say
         # First event of a partition whose guard, elsewhere, could not be settled yet.
         self._unsettled: dict[int, int] = {}
+        # Partitions whose untrimmed events were to be settled again, once in this ownership.
+        self._begun: set[int] = set()
         self._halted: set[int] = set()
         # Those of them that the last comparison did not certify; the others were halted by what was read.
         self._doubted: set[int] = set()
@@ -73,8 +75,6 @@ class Rounds:
         for partition in self._positions:
             self._metrics.halted.labels(str(partition)).set(0)
         await self._certify()
-        if self._keyspace.partitions > 1:
-            self._unsettled = await self._feed.firsts(self._run_ids)
 
     async def round(self) -> bool:
         """Persist what there is, or wait a while for something. True when nothing more is waiting."""
@@ -185,6 +185,15 @@ class Rounds:
         if gone := verdict.away & set(self._run_ids):
             self._say(f"no answer from the server of partitions {sorted(gone)}: the others go on")
         self._doubted, self._run_ids = set(verdict.doubts), verdict.run_ids
+        await self._begin_settling()
+
+    async def _begin_settling(self) -> None:
+        """An ownership settles again what an earlier one may have left; a partition that was away, later."""
+        new = set(self._run_ids) - self._begun
+        if self._keyspace.partitions > 1 and new:
+            for partition, first in (await self._feed.firsts(new)).items():
+                self._settle_later(partition, first)
+        self._begun |= new
 
     def _may_go_on(self, partition: int, verdict: Verdict) -> bool:
         """Rebuilt since; or halted, and agreeing again. What was halted by reading a gap stays so."""
@@ -224,14 +233,21 @@ class Rounds:
             self._say(f"QUARANTINED: event {entry.sequence} of partition {entry.partition}: {reason}")
 
     async def _settle(self, entries: Iterable[Entry]) -> None:
-        """Tell guards in other partitions what became of their courses. What fails is tried again later."""
+        """Tell guards in other partitions what became of their courses. What fails is tried again later.
+
+        So is what replicas do not have: a master that is lost takes it along.
+        """
         records = [record for entry in entries if (record := self._settlement(entry)) is not None]
         futures = [self._batcher.put(guard, record) for _, guard, record in records]
         answers = await asyncio.gather(*futures, return_exceptions=True)
-        for (entry, _, _), answer in zip(records, answers, strict=True):
-            if isinstance(answer, BaseException):
-                first = self._unsettled.get(entry.partition, entry.sequence)
-                self._unsettled[entry.partition] = min(first, entry.sequence)
+        guards = {guard for _, guard, _ in records}
+        have = await self._nodes.replicated(guards, self._replicas) if self._replicas else guards
+        for (entry, guard, _), answer in zip(records, answers, strict=True):
+            if isinstance(answer, BaseException) or guard not in have:
+                self._settle_later(entry.partition, entry.sequence)
+
+    def _settle_later(self, partition: int, sequence: int) -> None:
+        self._unsettled[partition] = min(self._unsettled.get(partition, sequence), sequence)
 
     def _settlement(self, entry: Entry) -> tuple[Entry, int, bytes] | None:
         """Guard partition and operation for an event; None where the script itself has settled."""
@@ -249,6 +265,7 @@ class Rounds:
         unsettled, self._unsettled = self._unsettled, {}
         for partition, first in unsettled.items():
             if partition in self._halted or partition not in self._run_ids:
+                self._settle_later(partition, first)
                 continue
             at, end = (
                 Position(self._positions[partition].epoch, first - 1),
@@ -257,6 +274,7 @@ class Rounds:
             while at.sequence < end:
                 read = await self._feed.read({partition: at}, self._count)
                 if partition not in read.entries:
+                    self._settle_later(partition, at.sequence + 1)
                     break
                 entries = [entry for entry in read.entries[partition] if entry.sequence <= end]
                 await self._settle(entries)

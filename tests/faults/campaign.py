@@ -57,7 +57,8 @@ class Struck(msgspec.Struct):
 
     ``recovery_s`` is the time from its end until a write that was sent later is acknowledged (where one of
     several masters was struck, a write for its partitions), ``persisted_s`` until every child runs and
-    Postgres has everything again. ``pending`` writes were answered 202; ``resolved_s`` is the longest time from that answer, or from the end of the fault, until one was known.
+    Postgres has everything again. ``pending`` writes were answered 202; ``resolved_s`` is the longest time
+    from that answer, or from the end of the fault, until one was known.
     ``from_s``: what was acknowledged since then may be lost by it, where it takes away what Redis had.
     """
 
