@@ -13,7 +13,7 @@ comes back. With replicas, nothing is committed that they do not have: Postgres 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 from engine import limits
@@ -65,9 +65,10 @@ class Rounds:
         self._marks = dict.fromkeys(positions, 0)
         self._trimmed = dict.fromkeys(positions, -1)
         self._report_at = 0.0
-        self._count = max(
+        self._count_usual = max(
             limits.PERSIST_EVENTS_MAX // keyspace.partitions, limits.PERSIST_PARTITION_EVENTS_MIN
         )
+        self._count = self._count_usual
 
     async def begin(self) -> None:
         """Make ready to write; halt what does not continue. The first round settles what is untrimmed."""
@@ -90,30 +91,39 @@ class Rounds:
             self._run_ids = {p: run_id for p, run_id in self._run_ids.items() if p not in read.away}
         if not read.entries:
             return False
-        certain = self._certain(read)
         marks = await self._mark(read.entries.values())
         entries = await self._safe(read.entries, marks)
+        behind = read.cut | {p for p, items in read.entries.items() if len(entries.get(p, ())) < len(items)}
+        certain = self._certain(read, behind)
         if not entries:
             return True
         committed = await commit.commit(
-            self._connection, entries, self._positions, cut=read.cut, marks=marks, certain=certain
+            self._connection,
+            entries,
+            self._positions,
+            cut=read.cut & set(entries),
+            marks=marks,
+            certain=certain,
+            behind=behind,
         )
+        # What is waited for may be behind all that one read takes.
+        self._count = 2 * self._count if read.cut and not committed.positions else self._count_usual
         self._positions.update(committed.positions)
         self._count_events(committed)
         await self._settle(committed.fold.entries)
         await self._trim(committed.positions)
         return read.complete or not committed.positions
 
-    def _certain(self, read: Read) -> dict[int, int] | None:
-        """Up to which event all that it could follow from is in this read; None where that is all of it.
+    def _certain(self, read: Read, behind: Set[int]) -> dict[int, int] | None:
+        """Up to which event all that it could follow from is to be written; None where that is all of it.
 
-        What the read before had seen was there when this one began. What is behind an event in its own
+        What the read before had seen was there when this one began. What is ``behind`` an event in its own
         partition came later, so that one may have been cut short: it would be for ever, behind an event that
         waits to be judged.
         """
         if read.at_once:
             return None
-        missing = read.cut | self._away()
+        missing = behind | self._away()
         certain = {partition: seen for partition, seen in self._seen.items() if missing <= {partition}}
         self._seen = {partition: items[-1].sequence for partition, items in read.entries.items()}
         return certain
