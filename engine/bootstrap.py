@@ -222,12 +222,20 @@ async def _check_deployment(pool: Any, settings: Settings) -> None:
 @asynccontextmanager
 async def _background(*jobs: Any) -> AsyncIterator[None]:
     tasks = [asyncio.create_task(job) for job in jobs]
+    for task in tasks:
+        task.add_done_callback(_tell_end)
     try:
         yield
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _tell_end(task: "asyncio.Task[Any]") -> None:
+    """None of them ends by itself: without one, the process goes on with what it knew last."""
+    if not task.cancelled() and (error := task.exception()):
+        _log.error("engine.background_ended", error=type(error).__name__, exc_info=error)
 
 
 def _freeze(catalogue: Catalogue) -> None:

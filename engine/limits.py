@@ -1,4 +1,9 @@
-"""Every bound of the engine in one place, and what happens at it."""
+"""Every bound of the engine in one place, and what happens at it.
+
+At the end is GROWTH: what each thing that can grow takes, how many there can be, and what happens there.
+"""
+
+from typing import Literal, NamedTuple
 
 # Operations of one call to a script. The rest goes with the next call of the same pipeline.
 BATCH_OPS_MAX = 128
@@ -15,6 +20,10 @@ REPLY_S_MAX = 5.0
 # Then the outcome is told as unknown.
 WAIT_MS_MAX = 2_000
 COMMIT_S_MAX = 5.0
+# How long a node of a cluster is waited for when it is asked where the partitions are: as long as the other
+# nodes wait before they replace it. One that was silent then is waited for this long from then on.
+SILENT_S_MAX = 2.0
+SILENT_AGAIN_S_MAX = 0.2
 # Connections of one process to Redis: PIPELINES_MAX, one for the feed of events, one for reads.
 REDIS_CONNECTIONS_MAX = PIPELINES_MAX + 3
 # Attempts to claim a guard whose holder has to be resolved first. Beyond it: unknown, ask again.
@@ -56,11 +65,17 @@ STATEMENT_S_MAX = 60.0
 # Events that the persister reads of each partition and round at least, however many partitions share
 # PERSIST_EVENTS_MAX: a round's transaction stays below 100 × this.
 PERSIST_PARTITION_EVENTS_MIN = 100
+# The memory of the Redis that we start, never more than half of the machine's (engine/servers/redis.py), and
+# of what its connections may buffer (config/redis/redis.conf).
+REDIS_MEMORY_BYTES = 4 * 1024**3
+REDIS_BUFFERS_BYTES = 128 * 1024**2
 # Events that Postgres may lack of all partitions of one Redis server, and the used share of that server's
 # maxmemory: the bounds that Pressure measures by. From these shares of them on bookings are slowed down, and
-# holds end.
-BACKLOG_EVENTS_MAX = 20_000_000
+# holds end. Courses stay in memory, so a used half of it is nothing unusual: memory slows down from
+# MEMORY_SHARE_SLOW of maxmemory on.
+BACKLOG_EVENTS_MAX = 15_000_000
 MEMORY_SHARE_MAX = 0.8
+MEMORY_SHARE_SLOW = 0.7
 PRESSURE_SLOW = 0.5
 PRESSURE_HOLDS = 0.75
 # How long the persister waits between two rounds, so that batches fold, and for the first event when idle.
@@ -113,3 +128,161 @@ FOLLOW_CHECK_S = 5.0
 # Redis to say whether they are open.
 STANDING_S = 1.0
 PROBE_S_MAX = 1.0
+# What the stores of one country are laid out for: people, cancellations, claims whose take never came,
+# sessions, buckets of people (65,536 a partition, of which a server has a few).
+PEOPLE_PLANNED = 10_000_000
+CANCELLATIONS_PLANNED = 2_000_000
+TOMBSTONES_PLANNED = 1_000_000
+SESSIONS_PLANNED = 200_000
+BUCKETS_PLANNED = 4 * 65_536
+# Partitions that a deployment may have: keys name them with two digits.
+PARTITIONS_MAX = 100
+
+
+class Growth(NamedTuple):
+    """Something that can grow: at most ``bytes_each`` × ``maximum`` (None: nothing bounds it), and then.
+
+    ``where``: the store, the disk, or the process, of which there may be several.
+    """
+
+    what: str
+    where: Literal["redis", "disk", "postgres", "api", "persister"]
+    bytes_each: int
+    maximum: int | None
+    then: str
+
+
+_MEMORY = "Memory slows bookings down from 70 % of maxmemory on and ends them at 80 %."
+_DISK = "A full disk stops Postgres and leaves Redis refusing writes (MISCONF); nothing is lost."
+
+# tests/integration/test_growth.py measures the bytes on real stores, and fails where a row says less, or more
+# than double. tests/unit/test_limits.py adds up what is in Redis.
+GROWTH: tuple[Growth, ...] = (
+    Growth(
+        "live course with its guard",
+        "redis",
+        120,
+        PEOPLE_PLANNED,
+        f"One for each person. {_MEMORY} A bucket of more than 512 entries, so more than some 15 million"
+        " people in a partition, takes several times as much: take more partitions.",
+    ),
+    Growth(
+        "cancelled course",
+        "redis",
+        88,
+        CANCELLATIONS_PLANNED,
+        f"Stays, so that a late duplicate gets its old answer. {_MEMORY}",
+    ),
+    Growth(
+        "op in a guard's memory",
+        "redis",
+        28,
+        CANCELLATIONS_PLANNED,
+        "A guard remembers its last four; the oldest goes.",
+    ),
+    Growth("tombstone", "redis", 50, TOMBSTONES_PLANNED, f"Stays, so that a late take is refused. {_MEMORY}"),
+    Growth("bucket of people", "redis", 100, BUCKETS_PLANNED, "All there are; there never are more."),
+    Growth("session's stock", "redis", 200, SESSIONS_PLANNED, f"As many as agencies open. {_MEMORY}"),
+    Growth(
+        "event in an outbox",
+        "redis",
+        105,
+        BACKLOG_EVENTS_MAX,
+        "Postgres lacks it. Bookings slow down from half of this on, holds end at three quarters, at the"
+        " maximum bookings are refused (Backlogged: 503 with Retry-After); cancellations still add some.",
+    ),
+    Growth(
+        "event in an outbox's tail",
+        "redis",
+        105,
+        (OUTBOX_TAIL_EVENTS + TRIM_EVENTS_MIN) * PARTITIONS_MAX,
+        "Trimmed by the persister; a reader that is further behind reloads.",
+    ),
+    Growth("library", "redis", 400_000, 1, "With its Lua machine. Replaced when it is loaded again."),
+    Growth(
+        "buffers of connections",
+        "redis",
+        REDIS_BUFFERS_BYTES,
+        1,
+        "maxmemory-clients: Redis closes the connection that buffers most; its callers get OutcomeUnknown.",
+    ),
+    Growth(
+        "appended to the append-only file by a booking",
+        "disk",
+        450,
+        4 * REDIS_MEMORY_BYTES // 450,
+        "Rewritten when it is three times what it was after the last rewrite, and that is written beside it:"
+        f" four times the memory in all. {_DISK}",
+    ),
+    Growth(
+        "WAL of a booking",
+        "disk",
+        1_300,
+        2 * 1024**3 // 1_300,
+        f"A checkpoint, and the segments are used again (max_wal_size); in a rush somewhat more. {_DISK}",
+    ),
+    Growth(
+        "line in the log of a process",
+        "disk",
+        200,
+        None,
+        "Nothing rotates log/ of a data directory: rotate it by copying and truncating, the files stay open.",
+    ),
+    Growth(
+        "line of an acknowledgement log",
+        "disk",
+        180,
+        None,
+        "Written by test clients only; the audit reads all of it into memory. Start a new file for each run.",
+    ),
+    Growth("person", "postgres", 290, PEOPLE_PLANNED, f"One for each person who registers. {_DISK}"),
+    Growth(
+        "registration",
+        "postgres",
+        145,
+        2 * PEOPLE_PLANNED,
+        f"One for each Idempotency-Key; none is removed. {_DISK}",
+    ),
+    Growth(
+        "course with its appointments",
+        "postgres",
+        760,
+        PEOPLE_PLANNED + CANCELLATIONS_PLANNED,
+        f"Stays when it is cancelled. {_DISK}",
+    ),
+    Growth("session", "postgres", 300, SESSIONS_PLANNED, "As many as agencies open."),
+    Growth(
+        "quarantined event", "postgres", 240, 100_000, "None in a sound system: the first one is an alert."
+    ),
+    Growth("schema", "postgres", 10_000_000, 1, "An empty database."),
+    Growth("session in catalogue and board", "api", 1_200, SESSIONS_PLANNED, "Read at the start only."),
+    Growth(
+        "operation queued or under way, with its booking",
+        "api",
+        2_000,
+        QUEUE_OPS_MAX,
+        "QueueFull: 503 with Retry-After, nothing was sent.",
+    ),
+    Growth("registration queued", "api", 2_100, REGISTER_QUEUE_MAX, "QueueFull: 503 with Retry-After."),
+    Growth(
+        "call that waits for Postgres",
+        "api",
+        720,
+        QUEUE_OPS_MAX,
+        "Policy postgres. It counts as under way; after COMMIT_S_MAX its outcome is told as unknown: 202.",
+    ),
+    Growth(
+        "connection of a client",
+        "api",
+        20_000,
+        20_000,
+        "The open files that the process may have (ulimit -n); what comes beyond waits in the listen queue.",
+    ),
+    Growth(
+        "event of a round",
+        "persister",
+        2_000,
+        max(PERSIST_EVENTS_MAX, PERSIST_PARTITION_EVENTS_MIN * PARTITIONS_MAX),
+        "The rest is read in the next round.",
+    ),
+)

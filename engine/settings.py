@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-PARTITIONS_MAX = 100
+from engine.limits import PARTITIONS_MAX
+
 REPLICAS_MAX = 9
 
 

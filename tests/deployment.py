@@ -30,6 +30,7 @@ from engine.outbox.metrics import Metrics
 from engine.outbox.persister import Persister, Stores
 from engine.recovery.audit import Audit, Report
 from engine.recovery.found import found
+from engine.redis.acknowledge import Acknowledgement
 from engine.redis.batch import Batcher
 from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
@@ -64,12 +65,16 @@ def _eight(day: int) -> datetime:
 
 
 class Deployment:
-    """Stores and the parts of the engine that work on them. Enter it to set it up."""
+    """Stores and the parts of the engine that work on them. Enter it to set it up.
 
-    def __init__(self, redis_url: str, database_url: str, partitions: int) -> None:
+    With ``replicas``, so many must have what is told and what is committed.
+    """
+
+    def __init__(self, redis_url: str, database_url: str, partitions: int, replicas: int = 0) -> None:
         self.redis_url = redis_url
         self.database_url = database_url
         self.keyspace = Keyspace(partitions)
+        self.replicas = replicas
         self.metrics = Metrics()
         self.said: list[str] = []
         self._stack = AsyncExitStack()
@@ -83,7 +88,8 @@ class Deployment:
         self.client: Any = client_of(self.redis_url)
         self._stack.push_async_callback(self.client.aclose)
         await self.found()
-        self.batcher = Batcher(self.nodes, lambda partition: self.epochs[partition])
+        acknowledgement = Acknowledgement(replicas=self.replicas)
+        self.batcher = Batcher(self.nodes, lambda partition: self.epochs[partition], acknowledgement)
         self._stack.push_async_callback(self.batcher.close)
         self.placement = Placement(self.keyspace, self.batcher.clocks.not_after)
         await self.open()
@@ -162,7 +168,7 @@ class Deployment:
 
     def persister(self) -> Persister:
         """A persister of this deployment."""
-        stores = Stores(self.redis_url, self.database_url, self.keyspace)
+        stores = Stores(self.redis_url, self.database_url, self.keyspace, self.replicas)
         return Persister(stores, self.metrics, self.said.append)
 
     async def persist(self) -> None:

@@ -12,6 +12,7 @@ from engine.booking.outcomes import Booked, BookOutcome, InDoubt, Reason, Refuse
 from engine.booking.resolve import resolve
 from engine.booking.steps import Call, Placement, Steps
 from engine.domain.course import Appointment, Course, CourseId, Op, Wish
+from engine.errors import StoreFull
 from engine.inventory import codec
 
 
@@ -84,7 +85,13 @@ def _take(
         placement.keyspace.of_person(course.person),
         placement.keyspace.of_location(request.location),
     )
-    answer = yield Call(seats, codec.take(course, request.op, placement.not_after(seats), request.wishes))
+    try:
+        answer = yield Call(seats, codec.take(course, request.op, placement.not_after(seats), request.wishes))
+    except StoreFull:
+        # Refused as a whole, so as good as any refusal. A claim left behind would take up what becomes free.
+        if first:
+            yield Call(guard, codec.unclaim(course, buried=False), awaited=False)
+        raise
     if answer[:1] == b"B":
         return _booked(request, generation, answer[1:])
     if answer[:1] == b"T" or not first:

@@ -10,6 +10,7 @@ Faults that reach the caller: ``QueueFull``, ``Backlogged`` and ``PartitionClose
 import asyncio
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -28,7 +29,7 @@ from engine.booking.rules import OF_THE_MOMENT, Impossible, Rule, check_days, ch
 from engine.booking.steps import Placement, Steps
 from engine.domain.capacity import Session
 from engine.domain.course import Course, CourseId, Kind, Op, Wish
-from engine.errors import OutcomeUnknown
+from engine.errors import Backlogged, OutcomeUnknown
 from engine.redis.batch import Batcher
 from engine.redis.keyspace import Keyspace
 from engine.rules.intervals import Intervals
@@ -90,7 +91,10 @@ class Desk:
         impossible = self._impossible(first, second, wishes)
         if impossible is not None:
             return await self._booked_before(impossible, person, op)
-        self._pressure.admit(self._keyspace.of_location(first.location))
+        try:
+            self._pressure.admit(self._keyspace.of_location(first.location), self._keyspace.of_person(person))
+        except Backlogged:
+            return await self._booked_already(person, op)
         request = Request(person, Kind.PRIMARY, op, first.location, wishes)
         try:
             outcome = await self._drive(book(request, self._placement))
@@ -146,6 +150,13 @@ class Desk:
             return impossible
         course = await self._drive(find_by_op(person, Kind.PRIMARY, op, self._placement))
         return impossible if course is None else Booked(course)
+
+    async def _booked_already(self, person: bytes, op: Op) -> Booked:
+        """A booking that is not let in, but that this very op has made before. Raises ``Backlogged``."""
+        with suppress(OutcomeUnknown):
+            if course := await self._drive(find_by_op(person, Kind.PRIMARY, op, self._placement)):
+                return Booked(course)
+        raise Backlogged("bookings are slowed down, and this op has booked nothing yet")
 
     def _today(self, location: int, now: datetime) -> date:
         return now.astimezone(self._zones[location]).date()

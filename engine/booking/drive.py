@@ -1,14 +1,14 @@
 """Drives a use case by callbacks, so that a caller who goes away stops nothing, and a booking costs no task.
 
 ``start`` returns a future. Cancelling it ends the waiting only: the steps go on to their outcome, as they
-must once the first of them was sent. A fault of a call ends the use case and is raised where the future is
-awaited.
+must once the first of them was sent. A fault of a call is raised in the steps, which may send what tidies up,
+and then ends the use case; it is raised again where the future is awaited.
 """
 
 import asyncio
 from typing import Generic, TypeVar
 
-from engine.booking.steps import Sender, Steps
+from engine.booking.steps import Call, Sender, Steps
 
 Outcome = TypeVar("Outcome")
 NOTHING = b""
@@ -28,11 +28,12 @@ class _Drive(Generic[Outcome]):
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self._go_on(None)
 
-    def _go_on(self, answer: bytes | None) -> None:
-        """Send calls up to the next one whose answer is needed."""
+    def _go_on(self, answer: bytes | None, fault: BaseException | None = None) -> None:
+        """Send calls up to the next one whose answer is needed. The steps hear of a fault where they wait."""
         try:
             while True:
-                call = next(self._steps) if answer is None else self._steps.send(answer)
+                call = self._next(answer, fault)
+                fault = None
                 future = self._sender.put(call.partition, call.record)
                 if call.awaited:
                     future.add_done_callback(self._answered)
@@ -49,8 +50,12 @@ class _Drive(Generic[Outcome]):
         if fault is None:
             self._go_on(future.result())
         else:
-            self._steps.close()
-            self._fail(fault)
+            self._go_on(None, fault)
+
+    def _next(self, answer: bytes | None, fault: BaseException | None) -> Call:
+        if fault is not None:
+            return self._steps.throw(fault)
+        return next(self._steps) if answer is None else self._steps.send(answer)
 
     def _fail(self, fault: BaseException) -> None:
         if not self.outcome.done():

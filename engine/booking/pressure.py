@@ -1,9 +1,11 @@
 """How near the stores are to their bounds, and what is given up first (``engine/limits.py``, GROWTH).
 
 While Postgres is away or slow, the outboxes grow, and with them Redis' memory. Registered people go on
-booking; from half of a bound on, bookings are let in by a share that falls to none at the bound, from three
-quarters on no new holds are made, and at the bound bookings are refused with Retry-After. Cancelling, reading
-and asking what became of an operation go on all the while.
+booking; from half of the backlog's bound on, bookings are let in by a share that falls to none at the bound,
+from three quarters on no new holds are made, and at the bound bookings are refused with Retry-After. Memory
+counts the same way from ``MEMORY_SHARE_SLOW`` of maxmemory to ``MEMORY_SHARE_MAX``. Cancelling, reading and
+asking what became of an operation go on all the while, and so does a booking that was made before: asked for
+again, it gets its old answer.
 """
 
 import asyncio
@@ -61,24 +63,33 @@ class Pressure:
             return Level.HOLDS
         return Level.SOME_BOOKINGS if share >= limits.PRESSURE_SLOW else Level.NOTHING
 
-    def admit(self, partition: int) -> None:
-        """Let a booking in, or raise ``Backlogged``."""
-        share = self.share(partition)
+    def admit(self, *partitions: int) -> None:
+        """Let a booking in that writes to these partitions, or raise ``Backlogged``."""
+        share = max(map(self.share, partitions))
         if share < limits.PRESSURE_SLOW:
             return
         if self._chance() * (1 - limits.PRESSURE_SLOW) >= 1 - share:
-            raise Backlogged(f"partition {partition} is at {share:.0%} of what its stores can hold")
+            raise Backlogged(f"partitions {partitions} are at {share:.0%} of what their stores can hold")
 
     def measure(self) -> None:
         """Look at the stores' figures once."""
         for partitions in self._groups():
-            backlog = sum(self._backlog(partition) for partition in partitions) / limits.BACKLOG_EVENTS_MAX
+            backlog = sum(map(self._backlog, partitions)) / limits.BACKLOG_EVENTS_MAX
             for partition in partitions:
-                memory = self._memory(partition) / limits.MEMORY_SHARE_MAX
-                self._shares[partition] = max(backlog, memory)
+                self._shares[partition] = max(backlog, _of_memory(self._memory(partition)))
 
     async def follow(self) -> None:
         """Look again and again, until cancelled."""
         while True:
             self.measure()
             await asyncio.sleep(limits.STANDING_S)
+
+
+def _of_memory(used: float) -> float:
+    """A used share of maxmemory on the scale of the backlog: slow at the one bound, refused at the other.
+
+    A straight line through both. Courses stay, so memory is well used in the best of times, and half of the
+    bound says nothing; but it is never given back by waiting either.
+    """
+    left = (limits.MEMORY_SHARE_MAX - used) / (limits.MEMORY_SHARE_MAX - limits.MEMORY_SHARE_SLOW)
+    return max(0.0, 1 - left * (1 - limits.PRESSURE_SLOW))

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from engine.settings import PARTITIONS_MAX, REPLICAS_MAX, Acknowledge, SettingError
+from engine.limits import PARTITIONS_MAX
+from engine.settings import REPLICAS_MAX, Acknowledge, SettingError
 
 CLUSTER_MASTERS = 3
 CLUSTER_PARTITIONS = 12

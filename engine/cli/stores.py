@@ -8,7 +8,8 @@ from engine.settings import Settings, from_environment
 
 def add_store_arguments(parser: argparse.ArgumentParser) -> None:
     """``--redis-url``, ``--database-url``, ``--partitions``; the environment has the defaults."""
-    parser.add_argument("--redis-url", metavar="URL", help="redis:// or unix:// (REDIS_URL)")
+    kinds = "redis://, unix://, or redis+cluster://host:port,host:port (REDIS_URL)"
+    parser.add_argument("--redis-url", metavar="URL", help=kinds)
     parser.add_argument("--database-url", metavar="URL", help="postgresql:// (DATABASE_URL)")
     parser.add_argument(
         "--partitions", metavar="N", help="as the service was founded (DOSEBOOK_PARTITIONS, 1)"

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-import asyncpg
 import msgspec
 from redis.exceptions import RedisError
 
@@ -23,17 +22,10 @@ from engine.outbox.rounds import Rounds
 from engine.redis.batch import Batcher
 from engine.redis.keyspace import Keyspace
 from engine.redis.nodes import Nodes
-from engine.storage.pool import PERSISTER, connect_alone
+from engine.storage.pool import FAULTS, PERSISTER, connect_alone
 from engine.storage.queries import query
 
-MACHINE_FAULTS = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    RedisError,
-    OSError,
-    TimeoutError,
-    EngineFault,
-)
+MACHINE_FAULTS = (*FAULTS, RedisError, EngineFault)
 
 
 class Stores(msgspec.Struct, frozen=True):

@@ -12,18 +12,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-import asyncpg
-
 from engine import limits
 from engine.errors import OutcomeUnknown
 from engine.outbox.feed import Position
 from engine.redis.acknowledge import Wait
 from engine.redis.nodes import FAULTS, Nodes
-from engine.storage.pool import connect_alone
+from engine.storage import pool
 from engine.storage.queries import query
 
 CHANNEL = "dosebook_watermark"
-AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 NOWHERE = Position(0, -1)
 # Expired waits that may stand in the order before it is made anew.
 KEPT_MAX = 1_000
@@ -105,12 +102,12 @@ class Standing:
             self._connection = None
 
     async def _ask_postgres_if_there(self) -> None:
-        with suppress(*AWAY):
+        with suppress(*pool.FAULTS):
             await self._ask_postgres()
 
     async def _ask_postgres(self) -> None:
         if self._connection is None or self._connection.is_closed():
-            self._connection = await connect_alone(self._database_url)
+            self._connection = await pool.connect_alone(self._database_url)
             await self._connection.add_listener(CHANNEL, self._heard)
         for row in await self._connection.fetch(
             query("partition.all"), timeout=limits.POSTGRES_CONNECT_S_MAX

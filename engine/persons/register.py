@@ -9,7 +9,6 @@ from datetime import date
 from hashlib import sha256
 from typing import Any
 
-import asyncpg
 import msgspec
 
 from engine import limits
@@ -19,6 +18,7 @@ from engine.privacy.person_key import Identity, person_key
 from engine.privacy.seal import Place, Sealer
 from engine.storage import persons
 from engine.storage.persons import Answer, NewRow, Registration
+from engine.storage.pool import FAULTS
 
 _KEY_BYTES = 8
 _PLACE = ("person", "sealed")
@@ -98,7 +98,7 @@ class Registrar:
 
 
 def _fail(batch: list[_Waiting], error: Exception) -> None:
-    away = isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError | TimeoutError)
+    away = isinstance(error, FAULTS)
     fault = StorageAway(f"Postgres did not register: {type(error).__name__}") if away else error
     for _, future in batch:
         if not future.done():

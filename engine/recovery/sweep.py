@@ -3,7 +3,8 @@
 A guard seen ``claimed`` at one generation in two sweeps is resolved, never just freed: the course is asked
 first, and a tombstone is left where there is none, so a take that comes late is refused. Nobody is locked
 out for longer than two sweeps even if they never ask again; a claim of the same person resolves it at once
-anyway. Needed with several partitions only: within one, a claim is never left behind.
+anyway. Needed with several partitions only: within one, a claim is never left behind. A server that is away
+holds up the claims that live there or lead there, no others.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from redis.exceptions import RedisError
 
 from engine import limits
-from engine.errors import EngineFault
+from engine.errors import EngineFault, OutcomeUnknown, PartitionClosed
 from engine.inventory import codec
 from engine.redis.nodes import Nodes, partition_of
 
@@ -46,11 +47,19 @@ class Sweep:
         claims = await self._claims()
         stale = {guard: live for guard, live in claims.items() if self._seen.get(guard) == live}
         self._seen = claims
-        for (person, kind), live in stale.items():
+        told = [await self._end(person, kind, live) for (person, kind), live in stale.items()]
+        return sum(told)
+
+    async def _end(self, person: bytes, kind: int, live: codec.Live) -> bool:
+        """Resolve one claim and say so; False where a server is away."""
+        words = f"stale claim: person {person.hex()[:8]}, kind {kind}"
+        try:
             booked = await self._resolve(person, kind, live)
-            word = "booked" if booked else "free"
-            self._say(f"resolved a stale claim: person {person.hex()[:8]}, kind {kind}: {word}")
-        return len(stale)
+        except (OutcomeUnknown, PartitionClosed) as error:
+            self._say(f"put off a {words}: {error}")
+            return False
+        self._say(f"resolved a {words}: {'booked' if booked else 'free'}")
+        return True
 
     async def _claims(self) -> Claims:
         claims: Claims = {}
@@ -61,7 +70,9 @@ class Sweep:
         return claims
 
     async def _buckets(self) -> AsyncIterator[dict[bytes, bytes]]:
-        async for keys in self._nodes.scan(self._keyspace.all_people):
-            for bucket in await self._nodes.ask([(partition_of(key), ("HGETALL", key)) for key in keys]):
-                yield bucket
+        async for keys in self._nodes.scan(self._keyspace.all_people, tolerant=self._nodes.is_cluster):
+            commands = [(partition_of(key), ("HGETALL", key)) for key in keys]
+            for bucket in await self._nodes.ask(commands, tolerant=self._nodes.is_cluster):
+                if isinstance(bucket, dict):
+                    yield bucket
             await asyncio.sleep(limits.SWEEP_PAUSE_S)

@@ -128,11 +128,11 @@ class Batcher:
             for command in wait_commands(keyspace, calls[0].partition, replicas):
                 pipeline.execute_command(*command)
         try:
-            # First, because nothing was sent where no connection can be had.
-            pipeline.connection = await node.client.connection_pool.get_connection()
-        except FAULTS as error:
-            return [PartitionClosed(f"no connection to Redis: {type(error).__name__}")] * len(calls)
-        try:
+            try:
+                # First, because nothing was sent where no connection can be had.
+                pipeline.connection = await node.client.connection_pool.get_connection()
+            except FAULTS as error:
+                return [PartitionClosed(f"no connection to Redis: {type(error).__name__}")] * len(calls)
             replies: Sequence[Any] = await pipeline.execute(raise_on_error=False)
         except FAULTS as error:
             return [error] * len(calls)

@@ -5,14 +5,16 @@ names some nodes of a cluster; which master has which partition is asked of them
 failover changes it. Nothing is redirected or sent twice here: a master that a partition has left refuses the
 call (MOVED) without having done it, and whoever sent it is told that the partition is closed.
 
-A server that does not answer fails the commands for its own partitions only.
+A server that does not answer fails the commands for its own partitions only. On a cluster, one that has
+kept ``refresh`` waiting is sent nothing until it answers that: whoever waited for it would wait for nothing
+else meanwhile.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from redis.crc import key_slot
@@ -23,6 +25,7 @@ from redis.exceptions import (
     RedisError,
     TryAgainError,
 )
+from redis.exceptions import TimeoutError as NoAnswer
 
 from engine import limits
 from engine.errors import PartitionClosed
@@ -42,15 +45,17 @@ class Node:
     """One server: ``client`` for what is answered at once, ``waiting`` for one call that waits over there.
 
     ``replicas`` is how many the cluster says it has, 0 for a single server; ``memory_share`` how much of its
-    maximum memory it used when it was asked last, 0 without a maximum.
+    maximum memory it used when it was asked last, 0 without a maximum. ``is_silent``: it neither answered
+    nor refused when a cluster's nodes were asked last.
     """
 
-    __slots__ = ("address", "client", "memory_share", "replicas", "waiting")
+    __slots__ = ("address", "client", "is_silent", "memory_share", "replicas", "waiting")
 
     def __init__(self, address: str, connections: int, timeout_s: float) -> None:
         self.address = address
         self.client: Any = connect(address, connections=connections, timeout_s=timeout_s)
         self.waiting: Any = connect(address, connections=1, timeout_s=timeout_s + limits.PERSIST_IDLE_S)
+        self.is_silent = False
         self.replicas = 0
         self.memory_share = 0.0
 
@@ -82,24 +87,26 @@ class Nodes:
             self._of = [self._node(url)] * keyspace.partitions
 
     def of(self, partition: int) -> Node:
-        """The server that has the partition. Raises ``PartitionClosed`` where none has."""
+        """The server that has the partition. Raises ``PartitionClosed`` where none has, or a silent one."""
         node = self._of[partition]
         if node is None:
             raise PartitionClosed(f"partition {partition} is on no server of the cluster now")
+        if node.is_silent:
+            raise PartitionClosed(f"partition {partition}: its server does not answer")
         return node
 
     def grouped(self, partitions: Iterable[int]) -> dict[Node, list[int]]:
-        """The partitions by server; those that are on none are left out."""
+        """The partitions by server; those that are on none, or on a silent one, are left out."""
         groups: defaultdict[Node, list[int]] = defaultdict(list)
         for partition in partitions:
             node = self._of[partition]
-            if node is not None:
+            if node is not None and not node.is_silent:
                 groups[node].append(partition)
         return groups
 
     @property
     def all(self) -> list[Node]:
-        """Every server that has a partition."""
+        """Every server that has a partition and is not silent."""
         return list(self.grouped(range(self.keyspace.partitions)))
 
     async def ask(self, commands: Sequence[tuple[int, Command]], *, tolerant: bool = False) -> list[Any]:
@@ -164,27 +171,39 @@ class Nodes:
         return enough
 
     async def refresh(self) -> None:
-        """Ask the cluster where the partitions are. Raises the last fault if no node answers."""
-        if not self.is_cluster:
-            return None
-        fault: Exception = PartitionClosed(f"no address in {self._url}")
-        for node in [*self._known.values(), *(self._node(seed) for seed in self._seeds())]:
-            try:
-                ranges = await node.client.execute_command("CLUSTER", "SLOTS")
-            except FAULTS as error:
-                fault = error
-                continue
-            return self._place(ranges)
-        raise fault
+        """Ask the cluster where the partitions are. Raises the last fault if no node answers.
 
-    async def scan(self, pattern: bytes) -> AsyncIterator[list[bytes]]:
-        """The keys of all partitions that match, page by page, in any order; a key may come twice."""
+        All are asked, and the one that knows of the latest election is believed, if it sees a majority: one
+        that is cut off from the others would tell for ever what was once.
+        """
+        if not self.is_cluster:
+            return
+        nodes = dict.fromkeys([*filter(None, self._of), *map(self._node, self._seeds())])
+        views = await asyncio.gather(*map(_view, nodes))
+        told = [view for view in views if isinstance(view, _View)]
+        if not told:
+            raise next(
+                (view for view in views if isinstance(view, Exception)),
+                PartitionClosed(f"no address in {self._url}"),
+            )
+        self._place(max(told, key=lambda view: (view.is_ok, view.epoch)).ranges)
+
+    async def scan(self, pattern: bytes, *, tolerant: bool = False) -> AsyncIterator[list[bytes]]:
+        """The keys of all partitions that match, page by page, in any order; a key may come twice.
+
+        If ``tolerant``, a server that does not answer is passed over.
+        """
         for node in self.all:
             cursor = -1
             while cursor:
-                cursor, keys = await node.client.scan(
-                    max(cursor, 0), match=pattern, count=limits.SCAN_KEYS_MAX
-                )
+                try:
+                    cursor, keys = await node.client.scan(
+                        max(cursor, 0), match=pattern, count=limits.SCAN_KEYS_MAX
+                    )
+                except FAULTS:
+                    if not tolerant:
+                        raise
+                    break
                 yield keys
 
     async def aclose(self) -> None:
@@ -216,6 +235,14 @@ class Nodes:
     def _address(self, host: str, port: object) -> str:
         user, at, _ = urlsplit(self._url).netloc.rpartition("@")
         return f"redis://{user}{at}{host}:{port}"
+
+
+class _View(NamedTuple):
+    """Where a node says that the slots are, whether it sees a majority, and the latest election it knows."""
+
+    is_ok: bool
+    epoch: int
+    ranges: Sequence[Any]
 
 
 @asynccontextmanager
@@ -253,6 +280,22 @@ async def _pipelined(node: Node, commands: Sequence[Command]) -> Sequence[Any]:
     except FAULTS as error:
         return [error] * len(commands)
     return replies
+
+
+async def _view(node: Node) -> "_View | Exception":
+    """What one node says of the cluster, and whether it says anything."""
+    limit_s = limits.SILENT_AGAIN_S_MAX if node.is_silent else limits.SILENT_S_MAX
+    try:
+        async with asyncio.timeout(limit_s):
+            info, ranges = await _pipelined(node, [("CLUSTER", "INFO"), ("CLUSTER", "SLOTS")])
+    except TimeoutError as error:
+        info = ranges = error
+    node.is_silent = isinstance(info, (TimeoutError, NoAnswer))
+    for reply in (info, ranges):
+        if isinstance(reply, Exception):
+            return reply
+    fields = dict(line.split(":", 1) for line in info.decode().split() if ":" in line)
+    return _View(fields["cluster_state"] == "ok", int(fields["cluster_current_epoch"]), ranges)
 
 
 async def _info(node: Node) -> Any:

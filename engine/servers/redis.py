@@ -1,9 +1,13 @@
 """One Redis or Valkey server on a unix socket, configured by config/redis/redis.conf.
 
-It answers PING only when its append-only file is loaded, so "ready" means that the data is back.
+It answers PING only when its append-only file is loaded, so "ready" means that the data is back. Its
+``maxmemory`` is the file's, or half of the machine's memory where that is less: the other half is for a
+rewrite's copied pages, Postgres and the processes.
 """
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from engine.servers import find
@@ -14,6 +18,10 @@ from engine.servers.server import CONFIG, Server, connect, server_environment
 
 CONFIG_FILE = CONFIG / "redis" / "redis.conf"
 PONG = b"+PONG"
+MEMORY_BYTES_MAX = 4 * 1024**3
+MEMORY_SHARE = 0.5
+# What a container may use; "max" where nothing is set.
+CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 class RedisServer(Server):
@@ -69,6 +77,7 @@ class RedisServer(Server):
             "port": str(self.port),
             "bind": "127.0.0.1",
             "daemonize": "no",
+            "maxmemory": str(memory_bytes_max()),
             **self._settings,
         }
         options = [part for name, value in settings.items() for part in (f"--{name}", value)]
@@ -83,6 +92,14 @@ class RedisServer(Server):
     def is_ready(self) -> bool:
         """Whether PING is answered with PONG (not with LOADING)."""
         return _answers(self.socket)
+
+
+def memory_bytes_max() -> int:
+    """What a server of ours may store on this machine, in bytes."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):
+        memory = min(memory, int(CONTAINER_LIMIT.read_text()))
+    return min(MEMORY_BYTES_MAX, int(memory * MEMORY_SHARE))
 
 
 def _answers(socket_path: Path) -> bool:

@@ -8,6 +8,16 @@ import asyncpg
 
 from engine import limits
 
+# What a Postgres that is away or goes away raises. InternalClientError is no fault of asyncpg's alone: a
+# statement that is sent in the very moment in which the connection ends meets it.
+FAULTS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+
 # The persister's statements run over tables of which it has no statistics when it starts: index lookups for
 # each row of a bounded batch are never bad, a hash of a table that has grown meanwhile is.
 LOOKUPS_ONLY = {"enable_hashjoin": "off", "enable_mergejoin": "off", "enable_seqscan": "off"}

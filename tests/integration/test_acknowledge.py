@@ -233,6 +233,13 @@ async def test_replicas_are_waited_for_though_memory_is_full(
     assert await paired.nodes.replicated(range(4), 1) == {0, 1, 2, 3}
 
 
+async def test_a_refused_write_counts_for_no_replica(paired: Deployment) -> None:
+    """WAIT would count the replicas that have what this connection wrote before, which is nothing."""
+    await paired.client.config_set("min-replicas-to-write", 2)
+    async with open_nodes(paired.redis_url, paired.keyspace) as nodes:
+        assert await nodes.replicated(range(4), 1) == set()
+
+
 async def test_postgres_is_never_ahead_of_the_replica(
     paired: Deployment, pair: tuple[RedisServer, RedisServer]
 ) -> None:

@@ -1,11 +1,8 @@
 """A cluster of three masters of which one goes away, comes back, comes back empty, or loses a partition."""
 
 import asyncio
-import os
 import secrets
 import shutil
-import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,30 +16,40 @@ from engine import limits
 from engine.booking.book import Request, book
 from engine.bootstrap import Probe, open_engine
 from engine.domain.course import Kind, Op, Wish
-from engine.errors import EngineFault, OutcomeUnknown, PartitionClosed, PartitionLost, RebuildFailed
-from engine.inventory import codec
+from engine.errors import OutcomeUnknown, PartitionClosed, PartitionLost, RebuildFailed
 from engine.outbox.certify import certify
 from engine.outbox.standing import Standing
-from engine.recovery.rebuild import Rebuild
-from engine.redis.keyspace import Keyspace
-from engine.redis.nodes import Nodes
+from engine.redis.nodes import Nodes, open_nodes
 from engine.servers.cluster import ClusterNode, ClusterServers
 from engine.servers.data_dir import DataDir
 from engine.settings import Settings
-from engine.storage.pool import connect_alone
 from tests.client import client_of
 from tests.deployment import LOCATIONS, Deployment, until
+from tests.integration.masters import (
+    EVERYTHING,
+    KEYSPACE,
+    SPREAD,
+    closed,
+    hung,
+    is_open,
+    kill,
+    location_of,
+    partitions_of,
+    persisting,
+    person_of,
+    rebuild,
+)
+from tests.integration.test_sweep import sweep_of
 from tests.world import person_key
 
-PARTITIONS = 6
-EVERYTHING = set(range(PARTITIONS))
+# Ten rounds of a persister. With one wait for the master in each of them it would be a minute.
+HUNG_S_MAX = 25.0
 
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[ClusterServers]:
     """A cluster of its own, two partitions on each master."""
-    spread = [Keyspace(PARTITIONS).prefix(partition) for partition in range(PARTITIONS)]
-    with DataDir.make_temporary() as data, ClusterServers(data, spread=spread) as cluster:
+    with DataDir.make_temporary() as data, ClusterServers(data, spread=SPREAD) as cluster:
         yield cluster
 
 
@@ -54,15 +61,14 @@ async def six(
     monkeypatch.setattr(limits, "REBUILD_WAIT_S_MAX", 0.5)
     with client_of(servers.url) as client:
         client.flushall()
-    async with Deployment(servers.url, database_url, PARTITIONS) as deployment:
+    async with Deployment(servers.url, database_url, KEYSPACE.partitions) as deployment:
         yield deployment
 
 
 @asynccontextmanager
 async def away(servers: ClusterServers, node: ClusterNode) -> AsyncIterator[None]:
     """Killed, and there again afterwards, with what is in its directory then."""
-    await asyncio.to_thread(node.kill)
-    await asyncio.to_thread(node.stop)
+    await kill(node)
     try:
         yield
     finally:
@@ -70,53 +76,8 @@ async def away(servers: ClusterServers, node: ClusterNode) -> AsyncIterator[None
         await asyncio.to_thread(servers.form)
 
 
-@asynccontextmanager
-async def hung(node: ClusterNode) -> AsyncIterator[None]:
-    """Neither dead nor answering."""
-    assert node.pid is not None
-    os.kill(node.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(node.pid, signal.SIGCONT)
-
-
-@asynccontextmanager
-async def persisting(deployment: Deployment) -> AsyncIterator["asyncio.Task[None]"]:
-    persister = deployment.persister()
-    working = asyncio.create_task(persister.run())
-    try:
-        yield working
-    finally:
-        persister.stop()
-        await working
-
-
-def partitions_of(deployment: Deployment, node: ClusterNode) -> set[int]:
-    return {p for p in EVERYTHING if deployment.nodes.of(p).address.endswith(f":{node.port}")}
-
-
-async def closed(deployment: Deployment) -> set[int]:
-    """Partitions that refuse a call or do not answer it."""
-    guards = [deployment.batcher.put(p, b"g" + bytes(17)) for p in sorted(EVERYTHING)]
-    answers = await asyncio.gather(*guards, return_exceptions=True)
-    return {p for p, answer in enumerate(answers) if isinstance(answer, EngineFault)}
-
-
 async def are_persisted(deployment: Deployment, partitions: set[int]) -> bool:
     return all([await deployment.watermark(p) == await deployment.end(p) for p in partitions])
-
-
-def person_of(partitions: set[int], first: int) -> int:
-    """The first person from a number on whose guard is in one of the partitions."""
-    return next(
-        n for n in range(first, first + 100) if Keyspace(PARTITIONS).of_person(person_key(n)) in partitions
-    )
-
-
-def location_of(partitions: set[int]) -> int:
-    keyspace = Keyspace(PARTITIONS)
-    return next(n for n in range(1, LOCATIONS + 1) if keyspace.of_location(n) in partitions)
 
 
 async def claimed(deployment: Deployment, person: int, number: int) -> Any:
@@ -132,7 +93,7 @@ async def claimed(deployment: Deployment, person: int, number: int) -> Any:
 
 
 def settings_of(deployment: Deployment, folder: Path) -> Settings:
-    return Settings(deployment.redis_url, deployment.database_url, folder / "secrets", PARTITIONS)
+    return Settings(deployment.redis_url, deployment.database_url, folder / "secrets", KEYSPACE.partitions)
 
 
 @pytest.mark.parametrize("which", [0, 2], ids=["the-first-seed", "the-last"])
@@ -181,14 +142,31 @@ async def test_a_master_that_hangs_holds_up_no_other(six: Deployment, servers: C
     async with persisting(six) as working:
         await six.booked(1, 1)
         await until(six.is_persisted, working)
-        async with hung(node):
-            began = time.monotonic()
-            for n in range(20):
-                await six.booked(person_of(others, 10 + 7 * n), location_of(others), (n % 2, n % 2))
+        async with hung(node), asyncio.timeout(HUNG_S_MAX):
+            for _ in range(10):
+                course = await six.booked(person_of(others, 10), location_of(others))
                 await until(lambda: are_persisted(six, others), working)
-                print("PERSISTED", n, time.monotonic() - began)
+                await six.cancelled(course)
         await until(lambda: is_open(six), working)
         await until(six.is_persisted, working)
+    assert (await six.audit()).is_clean
+
+
+async def test_claims_are_swept_though_a_master_is_away(six: Deployment, servers: ClusterServers) -> None:
+    node = servers.nodes[0]
+    lost = partitions_of(six, node)
+    others = EVERYTHING - lost
+    for person, partitions in ((1, others), (30, lost)):
+        number = location_of(partitions)
+        elsewhere = others - {KEYSPACE.of_location(number)}
+        await claimed(six, person_of(elsewhere, person), number)
+    sweep = sweep_of(six)
+    async with away(servers, node):
+        assert [await sweep.once(), await sweep.once()] == [0, 1]
+    assert not (await certify(six.pool, six.nodes)).doubts
+    await six.nodes.refresh()
+    assert await sweep.once() == 1
+    await six.persist()
     assert (await six.audit()).is_clean
 
 
@@ -200,24 +178,10 @@ async def told_closed(deployment: Deployment, nodes: Nodes) -> dict[int, str]:
     return await Probe(nodes, standing).closed()
 
 
-async def is_open(deployment: Deployment) -> bool:
-    return not await closed(deployment)
-
-
 def forget(node: ClusterNode) -> None:
     """Take its data away; it keeps its identity and its slots."""
     for folder in node.directory.glob("appendonly*"):
         shutil.rmtree(folder)
-
-
-async def rebuild(deployment: Deployment) -> dict[int, int]:
-    connection = await connect_alone(deployment.database_url)
-    try:
-        rebuilt = await Rebuild(connection, deployment.nodes, deployment.said.append).run(sorted(EVERYTHING))
-    finally:
-        await connection.close()
-    deployment.epochs |= rebuilt.epochs
-    return rebuilt.epochs
 
 
 async def test_a_master_that_comes_back_empty_is_closed_until_it_is_rebuilt(
@@ -261,16 +225,34 @@ async def test_a_partition_that_has_moved_is_closed_until_its_new_master_is_cert
     before = six.nodes.of(partition)
     await move(six, servers, partition)
     with pytest.raises(PartitionClosed, match="Moved"):
-        await six.batcher.put(partition, codec.read_guard(person_key(1), 1))
-    assert await closed(six) == {partition}
+        await six.cancelled(course)
     await six.nodes.refresh()
     assert six.nodes.of(partition) is not before
     with pytest.raises(PartitionClosed, match="UNCERTIFIED"):
-        await six.batcher.put(partition, codec.read_guard(person_key(1), 1))
+        await six.cancelled(course)
+    assert await closed(six) == {partition}
+    assert await six.watermark(partition) == await six.end(partition)
     assert not (await certify(six.pool, six.nodes)).doubts
     await six.cancelled(course)
     await six.persist()
     assert (await six.audit()).is_clean
+
+
+async def test_a_node_that_is_cut_off_is_not_believed(six: Deployment, servers: ClusterServers) -> None:
+    """It answers that no partition is anywhere."""
+    with DataDir.make_temporary() as data:
+        lone = ClusterNode(data, "lone", {})
+        lone.start()
+        try:
+            url = f"redis+cluster://{lone.address},{servers.nodes[0].address}"
+            async with open_nodes(url, six.keyspace) as nodes:
+                assert set(await nodes.run_ids()) == EVERYTHING
+        finally:
+            lone.stop()
+
+
+def client_at(node: ClusterNode) -> Any:
+    return Redis(unix_socket_path=str(node.socket))
 
 
 async def move(deployment: Deployment, servers: ClusterServers, partition: int) -> None:
@@ -278,10 +260,7 @@ async def move(deployment: Deployment, servers: ClusterServers, partition: int) 
     slot, prefix = key_slot(deployment.keyspace.prefix(partition)), deployment.keyspace.prefix(partition)
     old = next(n for n in servers.nodes if partition in partitions_of(deployment, n))
     new = next(n for n in servers.nodes if n is not old)
-    async with (
-        Redis(unix_socket_path=str(old.socket)) as source,
-        Redis(unix_socket_path=str(new.socket)) as into,
-    ):
+    async with client_at(old) as source, client_at(new) as into:
         ids = [(await client.execute_command("CLUSTER", "MYID")).decode() for client in (source, into)]
         await into.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", ids[0])
         await source.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", ids[1])

@@ -19,7 +19,7 @@ from tests.world import person_key
 
 SEED = 20210712
 # As many as a slot has seats of each: nobody meets a full one.
-PEOPLE, TORN_READS = 6, 20
+PEOPLE, TORN_READS = 6, 40
 REASONS = "select reason from quarantine order by partition, sequence"
 Pipelined = Callable[[Node, Sequence[Command]], Awaitable[Sequence[Any]]]
 
@@ -42,9 +42,9 @@ class Movers:
         """Let everybody move; the courses that they have in the end."""
         return list(await asyncio.gather(*(self._move(person) for person in range(PEOPLE))))
 
-    async def tear(self) -> None:
-        """Wait until everybody may have moved twice, unless it is enough."""
-        wanted = self.booked + 2 * PEOPLE
+    async def tear(self, moves: int) -> None:
+        """Wait until people have moved so often, unless it is enough."""
+        wanted = self.booked + moves
         async with self._moved:
             await self._moved.wait_for(lambda: self._torn >= TORN_READS or self.booked >= wanted)
         self._torn += 1
@@ -67,7 +67,7 @@ def torn(real: Pipelined, movers: Movers, draw: random.Random) -> Pipelined:
 
     async def pipelined(node: Node, commands: Sequence[Command]) -> Sequence[Any]:
         if commands[0][0] == "XREAD" and draw.random() < 0.5:
-            await movers.tear()
+            await movers.tear(draw.randint(1, 3 * PEOPLE))
         return await real(node, commands)
 
     return pipelined

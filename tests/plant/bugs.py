@@ -8,6 +8,8 @@ import msgspec
 
 SCRIPTS = "engine/inventory/scripts"
 STEP, LATE = "tests/scripts/test_step.py", "tests/scripts/test_late_copies.py"
+READING = "tests/integration/test_cluster_reading.py"
+FAULTS = "tests/integration/test_cluster_faults.py"
 SEATS, DOORS = "tests/scripts/test_seats.py", "tests/scripts/test_doors.py"
 PERSISTER, CERTIFY = "tests/integration/test_persister.py", "tests/integration/test_certify.py"
 REBUILD, SWEEP = "tests/integration/test_rebuild.py", "tests/integration/test_sweep.py"
@@ -170,8 +172,8 @@ BUGS = (
     Bug(
         "clock goes back",
         f"{SCRIPTS}/step.lua",
-        "return now > last and now or last",
-        "return now",
+        "if now >= last then return now, now end",
+        "do return now, now end",
         "a deadline that had passed lies ahead again",
         (f"{STEP}::test_events_have_no_gap_and_the_clock_never_goes_back",),
     ),
@@ -516,11 +518,51 @@ BUGS = (
         (f"{ACKNOWLEDGE}::test_an_event_of_a_process_that_was_replaced_is_unknown",),
     ),
     Bug(
+        "a clock stands still",
+        f"{SCRIPTS}/step.lua",
+        "return since > 0 and last + since or last, now",
+        "return last, now",
+        "after a host's clock was set back no deadline passes, and what is unknown stays unknown",
+        (f"{DOORS}::test_a_clock_that_was_set_back_goes_on_from_where_it_was",),
+    ),
+    Bug(
         "a repeated answer is told at once",
         f"{SCRIPTS}/step.lua",
         "last_event = last }",
         "last_event = '' }",
         "an answer rests on an event that Postgres does not have, and that Redis may lose",
         (f"{ACKNOWLEDGE}::test_a_reading_tells_nothing_that_postgres_does_not_have",),
+    ),
+    Bug(
+        "a torn reading taken for a whole one",
+        "engine/outbox/feed.py",
+        "away=away, at_once=False)",
+        "away=away)",
+        "a course is read before the cancellation on another server that it follows from, and quarantined",
+        (f"{READING}::test_people_who_move_between_masters_break_no_proof",),
+    ),
+    Bug(
+        "a cut partition judges nothing",
+        "engine/outbox/rounds.py",
+        "if missing <= {partition}}",
+        "if not missing}",
+        "a broken event with more behind it than one read takes holds its partition up for ever",
+        (f"{READING}::test_a_broken_event_is_judged_though_more_is_behind_it_than_one_read_takes",),
+    ),
+    Bug(
+        "a course before its claim's mark",
+        "engine/outbox/rounds.py",
+        "return without(entries, unmarked) if unmarked else entries",
+        "return entries",
+        "Postgres has a course whose claim may be missing when the server of its guard comes back",
+        (f"{FAULTS}::test_a_master_that_is_away_takes_its_own_partitions_along_only",),
+    ),
+    Bug(
+        "replicas counted behind a refused write",
+        "engine/redis/nodes.py",
+        "return touched == 1 and isinstance(count, int)",
+        "return isinstance(count, int)",
+        "if the write before WAIT is refused, the replicas are counted for an earlier one",
+        ("tests/integration/test_acknowledge.py::test_a_refused_write_counts_for_no_replica",),
     ),
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.domain.course import Appointment, CourseId, Op, Wish
 from engine.inventory import codec
-from tests.world import World
+from tests.world import EPOCH, World
 
 PERSON = b"\xfe\x01-person-" + b"\x00\xff{}\r\n"
 KIND, GENERATION, LOCATION = 200, 70_001, 300_003
@@ -26,14 +26,18 @@ class ByHand:
 
     def __init__(self, world: World, partition: int) -> None:
         self.world, self.redis, self.keys, self.number = world, world.redis, world.keyspace, partition
+        self._is_stopped = False
 
     def call(self, function: str, *arguments: Any) -> Any:
         """Call one function of the library on this partition."""
+        if self._is_stopped:
+            self._set_clock()
         return self.redis.fcall(function, 1, self.keys.outbox(self.number), *arguments)
 
     def step(self, *records: bytes) -> list[bytes]:
         """The answers of one call."""
-        return self.world.step(self.number, *records)
+        answers: list[bytes] = self.call("dosebook_step", EPOCH, *records)[2:]
+        return answers
 
     def answer(self, record: bytes) -> bytes:
         """The answer of a call with one record."""
@@ -47,8 +51,14 @@ class ByHand:
         return found
 
     def stop_the_clock(self) -> None:
-        """Set the partition's clock ahead of the server's, where it stays."""
-        self.redis.hset(self.keys.meta(self.number), "clock", NOW_MS)
+        """Let every call happen at one time: a clock that is ahead without its host's stands."""
+        self._is_stopped = True
+        self._set_clock()
+
+    def _set_clock(self) -> None:
+        meta = self.keys.meta(self.number)
+        self.redis.hset(meta, "clock", NOW_MS)
+        self.redis.hdel(meta, "host")
 
     def meta(self) -> Mapping[bytes, bytes]:
         """The partition's meta."""

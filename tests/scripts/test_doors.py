@@ -133,9 +133,23 @@ def test_the_clock_is_the_servers_to_the_millisecond(partition: ByHand) -> None:
         assert before <= now <= time.time_ns() // 1_000_000
 
 
-def test_the_clock_stands_where_it_is_ahead(partition: ByHand) -> None:
-    partition.stop_the_clock()
+def test_a_clock_that_was_set_back_goes_on_from_where_it_was(partition: ByHand) -> None:
+    meta = partition.keys.meta(partition.number)
+    ahead = time.time_ns() // 1_000_000 + 60_000
+    partition.redis.hset(meta, mapping={"clock": ahead, "host": ahead})
+    before = time.time_ns() // 1_000_000
+    assert partition.call("dosebook_step", EPOCH, READ)[0] == ahead
+    assert before <= int(partition.meta()[b"host"]) <= time.time_ns() // 1_000_000
+    assert partition.meta()[b"clock"] == b"%d" % ahead
+    while (now := partition.call("dosebook_step", EPOCH, READ)[0]) < ahead + 5:
+        assert now >= ahead
+    assert now <= ahead + time.time_ns() // 1_000_000 - before
+
+
+def test_a_clock_that_is_ahead_without_its_hosts_stands(partition: ByHand) -> None:
+    partition.redis.hset(partition.keys.meta(partition.number), "clock", NOW_MS)
     assert partition.call("dosebook_step", EPOCH, READ)[0] == NOW_MS
+    assert b"host" not in partition.meta()
 
 
 def test_the_clock_is_stored_with_an_event_and_only_then(partition: ByHand) -> None:
@@ -146,7 +160,8 @@ def test_the_clock_is_stored_with_an_event_and_only_then(partition: ByHand) -> N
     assert partition.meta() == before
     second = codec.take(CourseId(PERSON, KIND, GENERATION + 1), OP, FAR_MS, (Wish(1, 1, 0),))
     now, last, *_ = partition.call("dosebook_step", EPOCH, second)
-    assert partition.meta() == {**before, b"clock": b"%d" % now, b"last": last}
+    clock = b"%d" % now
+    assert partition.meta() == {**before, b"clock": clock, b"host": clock, b"last": last}
     (told,) = partition.events()
     assert codec.event(told).at_ms == now
 

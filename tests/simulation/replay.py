@@ -7,7 +7,7 @@ from typing import Any
 from engine.inventory import codec, library
 from tests.simulation.history import History
 from tests.simulation.model import CourseState, GuardState, PartitionModel
-from tests.world import EPOCH
+from tests.world import EPOCH, FAR_MS
 
 # One command of the replay with what it must answer. A step's answer is compared without its last event's id;
 # those are read whole at the end, with everything else in the outbox.
@@ -47,7 +47,7 @@ def _beginning(history: History) -> Iterator[Planned]:
 def _steps(history: History) -> Iterator[Planned]:
     for (partition, now_ms), entries in groupby(history.trace, lambda entry: (entry.partition, entry.now_ms)):
         call = list(entries)
-        yield ("HSET", history.keyspace.meta(partition), "clock", now_ms), 0
+        yield _clock(history, partition, now_ms)
         records = [entry.record for entry in call]
         yield _step(history, partition, records), [now_ms, *(entry.answer for entry in call)]
 
@@ -55,9 +55,15 @@ def _steps(history: History) -> Iterator[Planned]:
 def _end(history: History) -> Iterator[Planned]:
     for partition, model in enumerate(history.partitions):
         if model.now_ms:
+            yield _clock(history, partition, model.now_ms)
             yield _step(history, partition, _reads(model)), [model.now_ms, *_records(model)]
         entries = [(b"%d-%d" % (EPOCH, n), {b"e": event}) for n, event in enumerate(model.events)]
         yield ("XRANGE", history.keyspace.outbox(partition), "-", "+"), entries
+
+
+def _clock(history: History, partition: int, now_ms: int) -> Planned:
+    """Set a partition's clock, and its host's back behind it: so it stands still for the next call."""
+    return ("HMSET", history.keyspace.meta(partition), "clock", now_ms, "host", FAR_MS), True
 
 
 def _step(history: History, partition: int, records: list[bytes]) -> tuple[Any, ...]:

@@ -4,8 +4,9 @@
 --
 -- Keys of a partition, all under its hash tag, `{p07}:` being the prefix:
 --   {p07}:outbox          stream of events, ids epoch-sequence without gaps, one field `e`
---   {p07}:meta            hash: epoch, clock (ms, never goes back), certified (run_id of the process that may sell),
---                         mark (of the persister, see mark.lua), last (id of the last event)
+--   {p07}:meta            hash: epoch, clock (ms, never goes back), host (its host's clock then, which may),
+--                         certified (run_id of the process that may sell), last (id of the last event),
+--                         mark (of the persister, see mark.lua)
 --   {p07}:wait            string, empty: what is written before a WAIT for replicas
 --   {p07}:rebuild         string, only while the partition is being rebuilt: the token of that rebuild
 --   {p07}:session:<id>    string: state, width, then the seat mask (bit 1 = free)

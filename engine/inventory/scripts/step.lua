@@ -43,11 +43,20 @@
 -- KEYS    wait             {p07}:wait
 -- returns 1
 
-local function clock_of(stored)
+-- A partition's clock, and its host's, in ms; `clock` and `host` are both as they were stored together. The
+-- partition's never goes back. Where the host's did, it goes on from where it was: standing still, it would let no
+-- deadline pass until the host has caught up.
+local function clocks_of(clock, host)
   local time = call('TIME')
   local now = time[1] * 1000 + (time[2] - time[2] % 1000) / 1000
-  local last = tonumber(stored) or 0
-  return now > last and now or last
+  local last = tonumber(clock) or 0
+  if now >= last then return now, now end
+  local since = now - (tonumber(host) or now)
+  return since > 0 and last + since or last, now
+end
+
+local function digits(number)
+  return string.format('%.0f', number)
 end
 
 -- The run_id of this server process, asked once: a restarted process has lost this variable with its memory,
@@ -74,11 +83,11 @@ local function run(keys, args, allowed)
   if not call then bind() end
   local outbox, epoch = keys[1], args[1]
   local prefix = sub(outbox, 1, -7)
-  local meta = call('HMGET', prefix .. 'meta', 'epoch', 'clock', 'certified', 'last')
+  local meta = call('HMGET', prefix .. 'meta', 'epoch', 'clock', 'certified', 'last', 'host')
   if meta[1] ~= epoch then return wrong_epoch(meta[1]) end
   if meta[3] ~= (own_run_id or run_id()) then return not_certified(meta[3]) end
-  local last = meta[4] or ''
-  local partition = { prefix = prefix, outbox = outbox, epoch = epoch, now = clock_of(meta[2]), last_event = last }
+  local last, now, host = meta[4] or '', clocks_of(meta[2], meta[5])
+  local partition = { prefix = prefix, outbox = outbox, epoch = epoch, now = now, last_event = last }
   local answers = { partition.now, '' }
   for i = 2, #args do
     local record = args[i]
@@ -90,8 +99,8 @@ local function run(keys, args, allowed)
     answers[i + 1] = answer
   end
   answers[2] = partition.last_event
-  if partition.last_event ~= last then
-    call('HSET', prefix .. 'meta', 'clock', string.format('%.0f', partition.now), 'last', partition.last_event)
+  if partition.last_event ~= last or host < (tonumber(meta[5]) or 0) then
+    call('HSET', prefix .. 'meta', 'clock', digits(now), 'host', digits(host), 'last', partition.last_event)
   end
   return answers
 end
@@ -108,7 +117,7 @@ local function found_partition(keys, args)
   if not call then bind() end
   local prefix, epoch = sub(keys[1], 1, -7), args[1]
   if call('EXISTS', prefix .. 'meta', keys[1]) > 0 then return 0 end
-  call('HSET', prefix .. 'meta', 'epoch', epoch, 'clock', string.format('%.0f', clock_of()), 'certified', run_id())
+  call('HSET', prefix .. 'meta', 'epoch', epoch, 'clock', digits(clocks_of()), 'certified', run_id())
   return 1
 end
 
@@ -129,7 +138,7 @@ local function reopen(keys, args)
   if call('GET', prefix .. 'rebuild') ~= token or call('EXISTS', prefix .. 'meta', keys[1]) > 0 then
     return redis.error_reply('UNCERTIFIED what was rebuilt is not there any more, or another rebuild works on it')
   end
-  call('HSET', prefix .. 'meta', 'epoch', epoch, 'clock', string.format('%.0f', clock_of(clock)), 'certified', written)
+  call('HSET', prefix .. 'meta', 'epoch', epoch, 'clock', digits(clocks_of(clock)), 'certified', written)
   call('DEL', prefix .. 'rebuild')
   return 1
 end
