@@ -10,11 +10,13 @@ SUMMARY = "strike the running system with faults under load, and check every pro
 DESCRIPTION = """\
 Starts Redis, Postgres, the persister and the API, loads them with hundreds of writers who book, repeat and
 cancel, and strikes: kill -9, SIGSTOP, lost replies, a Redis that comes back empty, older or cut, slow,
-failing and full disks, a clock that is set. At the end an independent checker holds what the writers were
+failing and full disks, a clock that is set; on a cluster, masters that are killed, replaced, frozen or lost
+with their disks, and their replicas. At the end an independent checker holds what the writers were
 told against the rows in Postgres, and the audit compares the stores.
 
-  ./dosebook faults                        five rounds, the policies postgres and fsync by turns
-  ./dosebook faults --short                every class once, in two minutes
+  ./dosebook faults                        six rounds, the policies postgres, fsync and replica by turns
+  ./dosebook faults --short                every class of one Redis once, in two minutes
+  ./dosebook faults --short --policy replica    those of a cluster of three masters and their replicas
   ./dosebook faults --rounds 14 --seed 7 --json faults.json
   ./dosebook faults --only 'disk|clock' --policy fsync
   ./dosebook faults --control              break promises on purpose, which must be found

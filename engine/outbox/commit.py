@@ -5,8 +5,8 @@ the batch. The watermarks advance by compare-and-set, so a batch is written exac
 that has been replaced learns it here (``PersisterReplaced``), its rows undone.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Set
+from typing import Any, Literal
 
 import msgspec
 
@@ -22,6 +22,8 @@ TAKEN = Row(
 )
 SEAT = Row("integer", "smallint", "bigint", "integer", "integer")
 RELEASED = Row("integer", "integer", "bytes16", "smallint", "bigint", "bigint", "bytes16")
+# A reason of `batch.broken`: the live course that is in the way is a later one of the person.
+OVERTAKEN = "overtaken"
 TEMPORARY_TABLES = ("batch.create_taken", "batch.create_seat", "batch.create_released")
 
 
@@ -53,6 +55,7 @@ async def commit(
     cut: frozenset[int] = frozenset(),
     marks: Mapping[int, int] | None = None,
     certain: Mapping[int, int] | None = None,
+    behind: Set[int] = frozenset(),
 ) -> Committed:
     """Write a batch, or the part of it that can be judged. ``cut``: partitions with more to be read.
 
@@ -66,6 +69,7 @@ async def commit(
     ``certain`` says, by partition, up to which event all that it could follow from has been read. What comes
     too early beyond that may wait for ever, with nothing written; None: what was not cut was read at one
     instant, and if nothing could be written otherwise, all that was read is judged as it stands.
+    ``behind``: partitions with more behind what is given; the end of a course may be there.
     """
     batch = not_younger(entries, cut)
     held_back = batch != dict(entries)
@@ -74,7 +78,11 @@ async def commit(
         fold = Fold(batch)
         try:
             async with connection.transaction():
-                await _write(connection, fold, sure)
+                if certain is None:
+                    await _write(connection, fold, sure, True)
+                else:
+                    short = _shortened(batch, entries)
+                    await _write(connection, fold, _still(sure, short), set(batch) - short - behind)
                 if marks:
                     await _mark(connection, marks, positions)
                 return Committed(fold, await _advance(connection, batch, positions))
@@ -94,14 +102,35 @@ def _ends(entries: Mapping[int, list[Entry]]) -> dict[int, int]:
     return {partition: items[-1].sequence for partition, items in entries.items()}
 
 
-async def _write(connection: Any, fold: Fold, sure: Mapping[int, int]) -> None:
-    """Write a batch. ``sure``: up to which event of a partition a course that comes too early is broken."""
+def _shortened(batch: Mapping[int, list[Entry]], entries: Mapping[int, list[Entry]]) -> set[int]:
+    """The partitions of which the batch does not have all that was given."""
+    return {partition for partition, items in entries.items() if len(batch.get(partition, ())) < len(items)}
+
+
+def _still(sure: Mapping[int, int], short: Set[int]) -> dict[int, int]:
+    """What an event could follow from must be in the batch as well, if it is in another partition."""
+    return {partition: end for partition, end in sure.items() if short <= {partition}}
+
+
+async def _write(
+    connection: Any, fold: Fold, sure: Mapping[int, int], whole: Set[int] | Literal[True]
+) -> None:
+    """Write a batch. ``sure``: up to which event of a partition a course that comes too early is broken.
+
+    One that was overtaken is broken only if its partition is ``whole`` (True: all are), and without its end.
+    """
     await _stage(connection, fold)
     rows = await connection.fetch(query("batch.broken"))
+    overtaken = {row["n"] for row in rows if row["reason"] == OVERTAKEN}
     for row in rows:
-        fold.reject(row["n"], Broken(row["reason"]))
-    live = [fold.entries[n] for n, reason in fold.broken.items() if reason is Broken.PERSON_LIVE]
-    early = [entry for entry in live if entry.sequence > sure.get(entry.partition, -1)]
+        fold.reject(row["n"], Broken.PERSON_LIVE if row["n"] in overtaken else Broken(row["reason"]))
+    live = {n: fold.entries[n] for n, reason in fold.broken.items() if reason is Broken.PERSON_LIVE}
+    early = [
+        entry
+        for n, entry in live.items()
+        if entry.sequence > sure.get(entry.partition, -1)
+        or (n in overtaken and whole is not True and entry.partition not in whole)
+    ]
     if early:
         raise _TooEarly(early)
     if rows:

@@ -13,7 +13,7 @@ comes back. With replicas, nothing is committed that they do not have: Postgres 
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Any
 
 from engine import limits
@@ -54,6 +54,8 @@ class Rounds:
         self._say = say
         # First event of a partition whose guard, elsewhere, could not be settled yet.
         self._unsettled: dict[int, int] = {}
+        # Partitions whose untrimmed events were to be settled again, once in this ownership.
+        self._begun: set[int] = set()
         self._halted: set[int] = set()
         # Those of them that the last comparison did not certify; the others were halted by what was read.
         self._doubted: set[int] = set()
@@ -63,9 +65,10 @@ class Rounds:
         self._marks = dict.fromkeys(positions, 0)
         self._trimmed = dict.fromkeys(positions, -1)
         self._report_at = 0.0
-        self._count = max(
+        self._count_usual = max(
             limits.PERSIST_EVENTS_MAX // keyspace.partitions, limits.PERSIST_PARTITION_EVENTS_MIN
         )
+        self._count = self._count_usual
 
     async def begin(self) -> None:
         """Make ready to write; halt what does not continue. The first round settles what is untrimmed."""
@@ -73,8 +76,6 @@ class Rounds:
         for partition in self._positions:
             self._metrics.halted.labels(str(partition)).set(0)
         await self._certify()
-        if self._keyspace.partitions > 1:
-            self._unsettled = await self._feed.firsts(self._run_ids)
 
     async def round(self) -> bool:
         """Persist what there is, or wait a while for something. True when nothing more is waiting."""
@@ -90,30 +91,39 @@ class Rounds:
             self._run_ids = {p: run_id for p, run_id in self._run_ids.items() if p not in read.away}
         if not read.entries:
             return False
-        certain = self._certain(read)
         marks = await self._mark(read.entries.values())
         entries = await self._safe(read.entries, marks)
+        behind = read.cut | {p for p, items in read.entries.items() if len(entries.get(p, ())) < len(items)}
+        certain = self._certain(read, behind)
         if not entries:
             return True
         committed = await commit.commit(
-            self._connection, entries, self._positions, cut=read.cut, marks=marks, certain=certain
+            self._connection,
+            entries,
+            self._positions,
+            cut=read.cut & set(entries),
+            marks=marks,
+            certain=certain,
+            behind=behind,
         )
+        # What is waited for may be behind all that one read takes.
+        self._count = 2 * self._count if read.cut and not committed.positions else self._count_usual
         self._positions.update(committed.positions)
         self._count_events(committed)
         await self._settle(committed.fold.entries)
         await self._trim(committed.positions)
         return read.complete or not committed.positions
 
-    def _certain(self, read: Read) -> dict[int, int] | None:
-        """Up to which event all that it could follow from is in this read; None where that is all of it.
+    def _certain(self, read: Read, behind: Set[int]) -> dict[int, int] | None:
+        """Up to which event all that it could follow from is to be written; None where that is all of it.
 
-        What the read before had seen was there when this one began. What is behind an event in its own
+        What the read before had seen was there when this one began. What is ``behind`` an event in its own
         partition came later, so that one may have been cut short: it would be for ever, behind an event that
         waits to be judged.
         """
         if read.at_once:
             return None
-        missing = read.cut | self._away()
+        missing = behind | self._away()
         certain = {partition: seen for partition, seen in self._seen.items() if missing <= {partition}}
         self._seen = {partition: items[-1].sequence for partition, items in read.entries.items()}
         return certain
@@ -185,6 +195,15 @@ class Rounds:
         if gone := verdict.away & set(self._run_ids):
             self._say(f"no answer from the server of partitions {sorted(gone)}: the others go on")
         self._doubted, self._run_ids = set(verdict.doubts), verdict.run_ids
+        await self._begin_settling()
+
+    async def _begin_settling(self) -> None:
+        """An ownership settles again what an earlier one may have left; a partition that was away, later."""
+        new = set(self._run_ids) - self._begun
+        if self._keyspace.partitions > 1 and new:
+            for partition, first in (await self._feed.firsts(new)).items():
+                self._settle_later(partition, first)
+        self._begun |= new
 
     def _may_go_on(self, partition: int, verdict: Verdict) -> bool:
         """Rebuilt since; or halted, and agreeing again. What was halted by reading a gap stays so."""
@@ -224,14 +243,21 @@ class Rounds:
             self._say(f"QUARANTINED: event {entry.sequence} of partition {entry.partition}: {reason}")
 
     async def _settle(self, entries: Iterable[Entry]) -> None:
-        """Tell guards in other partitions what became of their courses. What fails is tried again later."""
+        """Tell guards in other partitions what became of their courses. What fails is tried again later.
+
+        So is what replicas do not have: a master that is lost takes it along.
+        """
         records = [record for entry in entries if (record := self._settlement(entry)) is not None]
         futures = [self._batcher.put(guard, record) for _, guard, record in records]
         answers = await asyncio.gather(*futures, return_exceptions=True)
-        for (entry, _, _), answer in zip(records, answers, strict=True):
-            if isinstance(answer, BaseException):
-                first = self._unsettled.get(entry.partition, entry.sequence)
-                self._unsettled[entry.partition] = min(first, entry.sequence)
+        guards = {guard for _, guard, _ in records}
+        have = await self._nodes.replicated(guards, self._replicas) if self._replicas else guards
+        for (entry, guard, _), answer in zip(records, answers, strict=True):
+            if isinstance(answer, BaseException) or guard not in have:
+                self._settle_later(entry.partition, entry.sequence)
+
+    def _settle_later(self, partition: int, sequence: int) -> None:
+        self._unsettled[partition] = min(self._unsettled.get(partition, sequence), sequence)
 
     def _settlement(self, entry: Entry) -> tuple[Entry, int, bytes] | None:
         """Guard partition and operation for an event; None where the script itself has settled."""
@@ -249,6 +275,7 @@ class Rounds:
         unsettled, self._unsettled = self._unsettled, {}
         for partition, first in unsettled.items():
             if partition in self._halted or partition not in self._run_ids:
+                self._settle_later(partition, first)
                 continue
             at, end = (
                 Position(self._positions[partition].epoch, first - 1),
@@ -257,6 +284,7 @@ class Rounds:
             while at.sequence < end:
                 read = await self._feed.read({partition: at}, self._count)
                 if partition not in read.entries:
+                    self._settle_later(partition, at.sequence + 1)
                     break
                 entries = [entry for entry in read.entries[partition] if entry.sequence <= end]
                 await self._settle(entries)

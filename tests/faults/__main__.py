@@ -10,17 +10,18 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from engine.cli.layout import CLUSTER_PARTITIONS
 from engine.settings import Acknowledge
 from tests.faults import disks, outage, table
 from tests.faults.campaign import Plan, Round, play
 from tests.faults.strikes import CLASSES, CONTROL, FaultClass, without
-from tests.faults.system import Ground
+from tests.faults.system import Ground, cluster_ground
 from tests.faults.trouble import StoppedError
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = 5
+ROUNDS = 6
 COLUMNS_MIN = 185
-POLICIES = (Acknowledge.POSTGRES, Acknowledge.FSYNC)
+POLICIES = (Acknowledge.POSTGRES, Acknowledge.FSYNC, Acknowledge.REPLICA)
 
 
 def main() -> int:
@@ -49,11 +50,13 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dosebook faults")
-    parser.add_argument("--short", action="store_true", help="every class once, in its short form")
+    parser.add_argument(
+        "--short", action="store_true", help="every class of a policy once, in its short form"
+    )
     parser.add_argument("--rounds", type=int, help=f"every class once in each ({ROUNDS})")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--partitions", type=int, default=1)
-    parser.add_argument("--policy", type=Acknowledge, choices=POLICIES, help="of all rounds (they alternate)")
+    parser.add_argument("--partitions", type=int, help=f"1; {CLUSTER_PARTITIONS} on a cluster")
+    parser.add_argument("--policy", type=Acknowledge, choices=POLICIES, help="of all rounds (they go round)")
     parser.add_argument("--only", metavar="REGEX", help="the classes whose names it matches")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--bare", action="store_true", help="the classes that need Python alone")
@@ -80,11 +83,12 @@ def _classes(args: argparse.Namespace) -> tuple[FaultClass, ...]:
 
 
 def _play(args: argparse.Namespace, classes: tuple[FaultClass, ...]) -> list[Round]:
+    policies = _policies(args)
     count = args.rounds or (1 if args.short or args.control else ROUNDS)
     rounds: list[Round] = []
     args.history.parent.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(range(args.seed, args.seed + count)):
-        policy = args.policy or POLICIES[number % len(POLICIES)]
+        policy = policies[number % len(policies)]
         for plan in _plans(args, seed, policy, classes):
             words = "rigged: " if any(one.is_rigged for one in plan.classes) else ""
             words += f"{len(plan.classes)} faults, policy {policy}"
@@ -96,20 +100,31 @@ def _play(args: argparse.Namespace, classes: tuple[FaultClass, ...]) -> list[Rou
     return rounds
 
 
+def _policies(args: argparse.Namespace) -> tuple[Acknowledge, ...]:
+    """Those of the rounds, which go round."""
+    return (args.policy,) if args.policy else POLICIES
+
+
+def _ground(args: argparse.Namespace, policy: Acknowledge) -> Ground:
+    """A cluster where a replica must have what is told, else one Redis."""
+    if policy is Acknowledge.REPLICA:
+        return cluster_ground(args.partitions or CLUSTER_PARTITIONS)
+    return Ground(args.partitions or 1, policy)
+
+
 def _plans(
     args: argparse.Namespace, seed: int, policy: Acknowledge, classes: tuple[FaultClass, ...]
 ) -> list[Plan]:
-    """A round on a plain system, and one on a rigged system for what needs that."""
+    """A round on a plain system or a cluster, and one on a rigged system for what needs that."""
     plans = []
     for is_rigged in (False, True):
         mine = tuple(one for one in classes if policy in one.policies and one.is_rigged == is_rigged)
         if not mine:
             continue
-        ground = Ground(
-            args.partitions,
-            policy,
-            any(one.needs_small_disks for one in mine),
-            any(one.needs_own_clock for one in mine),
+        ground = msgspec.structs.replace(
+            _ground(args, policy),
+            has_small_disks=any(one.needs_small_disks for one in mine),
+            has_own_clock=any(one.needs_own_clock for one in mine),
         )
         kept = args.history.with_name(f"faults-{seed}{'-rigged' if is_rigged else ''}-requests.jsonl")
         plans.append(Plan(seed, ground, mine, kept, args.short))
@@ -120,7 +135,7 @@ def _play_outage(args: argparse.Namespace) -> int:
     policy = args.policy or Acknowledge.FSYNC
     kept = outage.beside(args.history)
     args.history.parent.mkdir(parents=True, exist_ok=True)
-    one = asyncio.run(outage.play(args.outage, args.seed, Ground(args.partitions, policy), kept, _tell))
+    one = asyncio.run(outage.play(args.outage, args.seed, _ground(args, policy), kept, _tell))
     table.append_outage(kept, one)
     if args.json:
         args.json.write_bytes(msgspec.json.format(msgspec.json.encode(one)) + b"\n")

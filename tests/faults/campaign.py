@@ -55,9 +55,10 @@ TROUBLE = (
 class Struck(msgspec.Struct):
     """One fault, and the findings that are blamed on it.
 
-    ``recovery_s`` is the time from its end until a write that was sent later is acknowledged, ``persisted_s``
-    until every child runs and Postgres has everything again. ``pending`` writes were answered 202;
-    ``resolved_s`` is the longest time from that answer, or from the end of the fault, until one was known.
+    ``recovery_s`` is the time from its end until a write that was sent later is acknowledged (where one of
+    several masters was struck, a write for its partitions), ``persisted_s`` until every child runs and
+    Postgres has everything again. ``pending`` writes were answered 202; ``resolved_s`` is the longest time
+    from that answer, or from the end of the fault, until one was known.
     ``from_s``: what was acknowledged since then may be lost by it, where it takes away what Redis had.
     """
 
@@ -151,7 +152,7 @@ async def play(plan: Plan, say: Callable[[str], None]) -> Round:
         seconds=round(time.monotonic() - began, 1),
         outcomes=dict(Counter(_outcome(op) for op in history.ops)),
         exposed=verdict.exposed,
-        replies_lost=system.proxy.lost,
+        replies_lost=0 if plan.ground.is_cluster else system.proxy.lost,
         faults=faults,
         unattributed=dict(Counter(f.figure for f in verdict.findings if f.at_s is None)),
         audit=verdict.audit,
@@ -201,6 +202,7 @@ async def _strike(fault: FaultClass, system: System, chance: Random, *, is_short
     history = system.history
     await asyncio.sleep(chance.uniform(*REST_S))
     from_s = history.now_s() - REACH_S if fault.policies == SAFE else None
+    system.struck = frozenset()
     if fault.prepare is not None:
         await fault.prepare(system, chance, is_short)
     with contextlib.suppress(TimeoutError):
@@ -212,7 +214,7 @@ async def _strike(fault: FaultClass, system: System, chance: Random, *, is_short
     try:
         await fault.strike(system, chance, is_short)
         over_s, waiting_for = history.now_s(), "a write"
-        recovered_s = await history.first_ok(over_s, RECOVERED_S_MAX)
+        recovered_s = await history.first_ok(over_s, RECOVERED_S_MAX, system.shows)
         waiting_for = "every process and Postgres"
         await system.until_running()
         await system.until_persisted()

@@ -7,6 +7,7 @@ happen later. Without a status no answer came at all: a copy may still be on its
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import msgspec
@@ -49,7 +50,7 @@ class History:
         # Of each write that was answered 202: when it was first, and when its outcome was known.
         self.resolved: list[tuple[float, float]] = []
         self._began = time.monotonic()
-        self._waiting: list[tuple[float, asyncio.Future[float]]] = []
+        self._waiting: list[tuple[float, Callable[[Op], bool], asyncio.Future[float]]] = []
 
     def now_s(self) -> float:
         """Seconds since the run began."""
@@ -64,14 +65,16 @@ class History:
         """It was answered, or given up."""
         self.unanswered -= 1
         if op.outcome == "ok" and not op.is_poll:
-            for after_s, future in self._waiting:
-                if op.sent_s >= after_s and not future.done():
+            for after_s, counts, future in self._waiting:
+                if op.sent_s >= after_s and not future.done() and counts(op):
                     future.set_result(op.answered_s)
 
-    async def first_ok(self, after_s: float, timeout_s: float) -> float:
-        """When the first write that was sent after ``after_s`` was acknowledged. Raises ``TimeoutError``."""
+    async def first_ok(
+        self, after_s: float, timeout_s: float, counts: Callable[[Op], bool] = lambda op: True
+    ) -> float:
+        """When a write that counts, sent after ``after_s``, was acknowledged. Raises ``TimeoutError``."""
         future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        waiting = (after_s, future)
+        waiting = (after_s, counts, future)
         self._waiting.append(waiting)
         try:
             return await asyncio.wait_for(future, timeout_s)

@@ -13,7 +13,7 @@ from random import Random
 import msgspec
 
 from engine.settings import Acknowledge
-from tests.faults import clocks, disks, restores, traces
+from tests.faults import clocks, disks, failovers, restores, traces
 from tests.faults.system import System
 
 STOP_S, LONG_STOP_S, LONG_STOPS = (1.0, 5.0), (5.0, 30.0), 0.2
@@ -25,14 +25,17 @@ FULL_S, LONG_FULL_S, LONG_FULLS, SHORT_FULL_S = (2.0, 8.0), 60.0, 0.1, 2.0
 STEP_S, STEPPED_S = 30.0, 1.0
 # A fault that takes away what Redis had: only this policy promises that nothing acknowledged goes with it.
 SAFE = (Acknowledge.POSTGRES,)
+# The policy of a cluster; all others are played on one Redis.
+ON_A_CLUSTER = (Acknowledge.REPLICA,)
 Strike = Callable[[System, Random, bool], Awaitable[None]]
 
 
 class FaultClass(msgspec.Struct, frozen=True):
     """A kind of fault. ``strike(system, chance, is_short)`` does it and returns when it is over.
 
-    ``policies`` are those under which all figures must be 0. ``prepare`` comes some time before. ``lacks``
-    says what this machine lacks for it. ``needs_small_disks`` and ``needs_own_clock``: a rigged system.
+    ``policies`` are those under which all figures must be 0, and say where it is played: ``replica`` on a
+    cluster, the others on one Redis. ``prepare`` comes some time before. ``lacks`` says what this machine
+    lacks for it. ``needs_small_disks`` and ``needs_own_clock``: a rigged system.
     """
 
     name: str
@@ -99,6 +102,14 @@ async def sabotage(system: System, chance: Random, is_short: bool) -> None:
 
 CHILDREN = {"redis": "Redis", "api": "API", "persister": "persister", "postgres": "Postgres"}
 STORES = {name: CHILDREN[name] for name in ("redis", "postgres")}
+FAILOVERS = {
+    "kill -9 of a master": failovers.kill_master,
+    "kill -9 of a master until it is replaced": failovers.replace_master,
+    "loss of a master with its disk": failovers.lose_master,
+    "SIGSTOP of a master": failovers.freeze_master,
+    "kill -9 of a replica": failovers.kill_replica,
+    "kill -9 of all replicas": failovers.kill_replicas,
+}
 CLASSES = (
     *(FaultClass(f"kill -9 of {words}", partial(kill, name)) for name, words in CHILDREN.items()),
     *(FaultClass(f"SIGSTOP of {words}", partial(stop, name)) for name, words in CHILDREN.items()),
@@ -122,9 +133,14 @@ CLASSES = (
         for name, words in STORES.items()
     ),
     FaultClass("clock of Redis set", step_clock, lacks=clocks.lacks, needs_own_clock=True),
+    *(FaultClass(f"cluster: {words}", strike, ON_A_CLUSTER) for words, strike in FAILOVERS.items()),
+    *(
+        FaultClass(f"cluster: kill -9 of {CHILDREN[name]}", partial(kill, name), ON_A_CLUSTER)
+        for name in ("api", "persister", "postgres")
+    ),
 )
 # Not a fault that anybody promised to survive: it shows that the harness can fail.
-CONTROL = (FaultClass("control: sabotage", sabotage),)
+CONTROL = (FaultClass("control: sabotage", sabotage, tuple(Acknowledge)),)
 
 
 def without(classes: Sequence[FaultClass]) -> dict[str, str]:

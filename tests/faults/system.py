@@ -2,7 +2,8 @@
 
 One machine, ``appendfsync always``, one API process. Engine and persister reach Redis through the proxy; the
 harness itself, and the audit, reach it directly. A system may be rigged: its stores on small disks, its Redis
-under a clock that can be set.
+under a clock that can be set. Or it stands on a cluster, three masters and their replicas, without proxy and
+rig.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import signal
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import msgspec
 from redis.exceptions import RedisError
 
 from engine.capacity.open import Inventory, open_sessions
+from engine.cli.layout import CLUSTER_MASTERS, CLUSTER_PARTITIONS
 from engine.cli.rebuild import rebuild
 from engine.cli.site import Site, prepare_stores
 from engine.domain import seats
@@ -29,9 +31,9 @@ from engine.errors import RebuildFailed
 from engine.privacy.references import PersonRef, References
 from engine.privacy.secrets import open_secrets
 from engine.redis.batch import Batcher
-from engine.redis.connection import connect
 from engine.redis.keyspace import Keyspace
-from engine.redis.nodes import open_nodes
+from engine.redis.nodes import FAULTS, Nodes, open_nodes
+from engine.servers.cluster import ClusterNode, ClusterServers
 from engine.servers.data_dir import DataDir
 from engine.servers.ports import listen
 from engine.servers.postgres import PostgresServer
@@ -41,8 +43,9 @@ from engine.settings import Acknowledge, Settings
 from engine.storage.pool import connect_alone, connect_pool
 from tests.faults.checker import CourseRow, Outbox
 from tests.faults.clocks import Clock
+from tests.faults.cluster import Cluster
 from tests.faults.disks import POSTGRES_SETTINGS, disk_of, small_disks
-from tests.faults.history import History
+from tests.faults.history import History, Op
 from tests.faults.proxy import Proxy
 from tests.faults.trouble import StuckError
 from tests.faults.writers import Person, Place
@@ -87,12 +90,24 @@ group by c.person_key, c.kind, c.generation
 
 
 class Ground(msgspec.Struct, frozen=True):
-    """What a system stands on. ``policy`` is when a write is acknowledged."""
+    """What a system stands on. ``policy`` is when a write is acknowledged; several masters are a cluster."""
 
     partitions: int = 1
     policy: Acknowledge = Acknowledge.FSYNC
     has_small_disks: bool = False
     has_own_clock: bool = False
+    masters: int = 1
+    replicas: int = 0
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether there is more than one Redis."""
+        return self.masters > 1
+
+
+def cluster_ground(partitions: int = CLUSTER_PARTITIONS) -> Ground:
+    """A replica of each master, which has what is acknowledged."""
+    return Ground(partitions, Acknowledge.REPLICA, masters=CLUSTER_MASTERS, replicas=1)
 
 
 class StruckRedis(RedisServer):
@@ -109,24 +124,32 @@ class StruckRedis(RedisServer):
 
 
 class System:
-    """A running system. Made by ``open_system``; ``clock`` is there where the ground has one of its own."""
+    """A running system. Made by ``open_system``; ``clock`` is there where the ground has one of its own.
+
+    It has ``redis`` and ``proxy``, or the ``cluster``, as its ground has. ``struck`` are the partitions that
+    a fault takes away, where it does not take all.
+    """
 
     clock: Clock | None = None
+    redis: StruckRedis
+    proxy: Proxy
+    cluster: Cluster
 
     def __init__(
         self,
         supervisor: Supervisor,
-        redis: StruckRedis,
+        data: DataDir,
         postgres: PostgresServer,
         settings: Settings,
-        proxy: Proxy,
         url: str,
+        ground: Ground,
     ) -> None:
-        self.proxy = proxy
+        self.ground = ground
         self.settings = settings
         self.url = url
         self.history = History()
-        self.redis = redis
+        self.struck: frozenset[int] = frozenset()
+        self._data = data
         self.references = References(open_secrets(settings.secrets_dir).reference_key)
         self.people: list[Person] = []
         self.places: list[Place] = []
@@ -165,11 +188,9 @@ class System:
 
     async def flush(self) -> None:
         """FLUSHALL."""
-        client: Any = connect(self.redis.url, connections=1)
-        try:
-            await client.flushall()
-        finally:
-            await client.aclose()
+        async with self._nodes() as nodes:
+            for node in nodes.all:
+                await node.client.flushall()
 
     async def rebuild(self) -> dict[int, int]:
         """What an operator does with a lost Redis, again while it fails; the epochs of what was lost."""
@@ -192,7 +213,7 @@ class System:
 
     def disk(self, name: str) -> Path:
         """Where the small disk of a store is."""
-        return disk_of(self.redis.data.path, name)
+        return disk_of(self._data.path, name)
 
     async def take_away_postgres(self) -> None:
         """``kill -9``, and nobody starts it again."""
@@ -204,12 +225,22 @@ class System:
         await self._supervisor.start(self._postgres)
 
     async def redis_memory_bytes(self) -> int:
-        """As Redis counts it."""
-        client: Any = connect(self.redis.url, connections=1)
-        try:
-            return int((await client.info("memory"))["used_memory"])
-        finally:
-            await client.aclose()
+        """As Redis counts it, all masters together."""
+        async with self._nodes() as nodes:
+            told = [await node.client.info("memory") for node in nodes.all]
+        return sum(int(memory["used_memory"]) for memory in told)
+
+    async def partitions_of(self, node: ClusterNode) -> frozenset[int]:
+        """Those that are on this master now."""
+        async with self._nodes() as nodes:
+            on = nodes.grouped(range(self._keyspace.partitions))
+        return frozenset(p for at, found in on.items() if at.address.endswith(f":{node.port}") for p in found)
+
+    def shows(self, op: Op) -> bool:
+        """Whether an acknowledgement says that what was struck takes writes: the guard's partition does."""
+        if not self.struck:
+            return True
+        return op.act == "book" and self._keyspace.of_person(bytes.fromhex(op.person)) in self.struck
 
     async def sabotage(self) -> None:
         """What no fault may do: lose courses that Postgres had. Raises ``TimeoutError`` if it has none."""
@@ -218,10 +249,12 @@ class System:
                 await asyncio.sleep(POLL_S)
 
     async def until_running(self) -> None:
-        """Wait until every child runs. Raises ``TimeoutError``."""
+        """Wait until every child runs, and a cluster is whole. Raises ``TimeoutError``."""
         async with asyncio.timeout(RUNNING_S_MAX):
             while any(child.state is not State.RUNNING for child in self._supervisor.status()):
                 await asyncio.sleep(POLL_S)
+        if self.ground.is_cluster:
+            await self.cluster.until_whole()
 
     async def until_persisted(self, timeout_s: float = RUNNING_S_MAX) -> float:
         """Wait until Postgres has what the outboxes hold now; how long it took. Raises ``TimeoutError``."""
@@ -251,17 +284,18 @@ class System:
     async def outboxes(self) -> list[Outbox]:
         """The ends of all partitions, once nothing moves."""
         marks = await self._watermarks()
-        client: Any = connect(self.redis.url, connections=1)
-        try:
-            found = []
+        found = []
+        async with self._nodes() as nodes:
             for partition in range(self._keyspace.partitions):
-                entries = await client.xrange(self._keyspace.outbox(partition))
+                entries = await nodes.of(partition).client.xrange(self._keyspace.outbox(partition))
                 sequences = [int(entry.partition(b"-")[2]) for entry, _ in entries]
-                last = await self._last(client, partition)
+                last = await self._last(nodes, partition)
                 found.append(Outbox(partition, sequences, last, marks[partition]))
-            return found
-        finally:
-            await client.aclose()
+        return found
+
+    def _nodes(self) -> AbstractAsyncContextManager[Nodes]:
+        """Past the proxy."""
+        return open_nodes(self.settings.redis_url, self._keyspace, connections=1)
 
     def _family(self, name: str) -> list[int]:
         """Process ids, the parent first."""
@@ -289,18 +323,15 @@ class System:
         while True:
             try:
                 return await self._ends()
-            except (RedisError, OSError):
+            except FAULTS:
                 await asyncio.sleep(POLL_S)
 
     async def _ends(self) -> dict[int, int]:
-        client: Any = connect(self.redis.url, connections=1)
-        try:
-            return {p: await self._last(client, p) for p in range(self._keyspace.partitions)}
-        finally:
-            await client.aclose()
+        async with self._nodes() as nodes:
+            return {p: await self._last(nodes, p) for p in range(self._keyspace.partitions)}
 
-    async def _last(self, client: Any, partition: int) -> int:
-        entries = await client.xrevrange(self._keyspace.outbox(partition), count=1)
+    async def _last(self, nodes: Nodes, partition: int) -> int:
+        entries = await nodes.of(partition).client.xrevrange(self._keyspace.outbox(partition), count=1)
         return int(entries[0][0].partition(b"-")[2]) if entries else -1
 
     async def _watermarks(self) -> dict[int, int]:
@@ -321,29 +352,50 @@ async def open_system(people: int, ground: Ground) -> AsyncIterator[System]:
     with DataDir.make_temporary() as data, ExitStack() as stack:
         if ground.has_small_disks:
             stack.enter_context(small_disks(data.path))
-        clock = Clock(data.path / "clock") if ground.has_own_clock else None
-        async with Supervisor(data) as supervisor:
-            redis = StruckRedis(data, env=clock.environment if clock else None)
-            postgres = PostgresServer(data, settings=POSTGRES_SETTINGS if ground.has_small_disks else None)
-            await asyncio.gather(supervisor.start(redis), supervisor.start(postgres))
-            settings = Settings(
-                redis.url, postgres.url, data.path / "secrets", ground.partitions, ground.policy
-            )
-            async with Proxy(data.run_dir / "proxy.sock", redis.socket) as proxy:
-                listener = listen(0)
-                system = System(supervisor, redis, postgres, settings, proxy, listener.url)
-                system.clock = clock
-                await _fill(system, people)
-                behind_proxy = msgspec.structs.replace(settings, redis_url=f"unix://{proxy.path}")
-                try:
-                    await Site(data, behind_proxy, listener).start(supervisor, 1)
-                    yield system
-                finally:
-                    # The children end before the way to Redis does.
-                    for name in ("api", "persister"):
-                        if any(child.name == name for child in supervisor.status()):
-                            await supervisor.stop(name)
-                    listener.close()
+        async with Supervisor(data) as supervisor, AsyncExitStack() as ways:
+            listener = listen(0)
+            ways.callback(listener.close)
+            system, seen = await _stand(ground, data, supervisor, listener.url, ways)
+            await _fill(system, people)
+            try:
+                await Site(data, seen, listener).start(supervisor, 1)
+                yield system
+            finally:
+                # The children end before the way to Redis does.
+                for name in ("api", "persister"):
+                    if any(child.name == name for child in supervisor.status()):
+                        await supervisor.stop(name)
+
+
+async def _stand(
+    ground: Ground, data: DataDir, supervisor: Supervisor, url: str, ways: AsyncExitStack
+) -> tuple[System, Settings]:
+    """Start the stores; persister and API get settings of their own: their way to Redis may be another."""
+    clock = Clock(data.path / "clock") if ground.has_own_clock else None
+    postgres = PostgresServer(data, settings=POSTGRES_SETTINGS if ground.has_small_disks else None)
+    redis: StruckRedis | Cluster
+    if ground.is_cluster:
+        redis = Cluster(supervisor, _cluster_servers(data, ground))
+        await asyncio.gather(redis.start(), supervisor.start(postgres))
+    else:
+        redis = StruckRedis(data, env=clock.environment if clock else None)
+        await asyncio.gather(supervisor.start(redis), supervisor.start(postgres))
+    settings = Settings(
+        redis.url, postgres.url, data.path / "secrets", ground.partitions, ground.policy, ground.replicas
+    )
+    system = System(supervisor, data, postgres, settings, url, ground)
+    if isinstance(redis, Cluster):
+        system.cluster = redis
+        return system, settings
+    system.redis, system.clock = redis, clock
+    system.proxy = await ways.enter_async_context(Proxy(data.run_dir / "proxy.sock", redis.socket))
+    return system, msgspec.structs.replace(settings, redis_url=f"unix://{system.proxy.path}")
+
+
+def _cluster_servers(data: DataDir, ground: Ground) -> ClusterServers:
+    """The partitions are shared out evenly."""
+    spread = [Keyspace(ground.partitions).prefix(partition) for partition in range(ground.partitions)]
+    return ClusterServers(data, masters=ground.masters, replicas=ground.replicas, spread=spread)
 
 
 async def _fill(system: System, people: int) -> None:

@@ -1,5 +1,6 @@
 """A short run of `./dosebook faults`, and what becomes of rounds that are kept."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -14,8 +15,9 @@ from engine.settings import Acknowledge
 from tests.faults import disks, table, traces
 from tests.faults.campaign import Plan, Round, Struck, blame, play, resolved
 from tests.faults.checker import Finding
+from tests.faults.history import History, Op
 from tests.faults.outage import Minute, Outage, beside
-from tests.faults.strikes import CLASSES, SAFE, FaultClass
+from tests.faults.strikes import CLASSES, ON_A_CLUSTER, SAFE, FaultClass
 from tests.faults.system import Ground, System
 from tests.faults.trouble import StuckError
 
@@ -35,29 +37,34 @@ KEPT = Round(
 )
 
 
-def run(*options: str) -> subprocess.CompletedProcess[str]:
+# With several partitions the audit may have to wait for two sweeps of claims that were left behind.
+CLUSTER_S_MAX = 230
+
+
+def run(*options: str, timeout_s: float = 110) -> subprocess.CompletedProcess[str]:
     """Run the command."""
     return subprocess.run(
         [sys.executable, "-m", "tests.faults", *options],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
-        timeout=110,
+        timeout=timeout_s,
         capture_output=True,
         text=True,
         check=False,
     )
 
 
-def faults(folder: Path, *options: str) -> tuple[int, str, dict[str, Any]]:
+def faults(folder: Path, *options: str, timeout_s: float = 110) -> tuple[int, str, dict[str, Any]]:
     """Run the command; its exit status, its output, its one round."""
     written = ["--json", str(folder / "result.json"), "--history", str(folder / "faults.jsonl")]
-    done = run(*options, *written)
+    done = run(*options, *written, timeout_s=timeout_s)
     assert (folder / "result.json").exists(), done.stdout + done.stderr
     (one,) = json.loads((folder / "result.json").read_bytes())["rounds"]
     return done.returncode, done.stdout + done.stderr, one
 
 
-BARE = {one.name for one in CLASSES if one.lacks is None}
+ON_CLUSTER = {one.name for one in CLASSES if one.policies == ON_A_CLUSTER}
+BARE = {one.name for one in CLASSES if one.lacks is None} - ON_CLUSTER
 SAFE_ONLY = {one.name for one in CLASSES if one.policies == SAFE}
 
 
@@ -85,6 +92,38 @@ def test_a_lost_redis_loses_nothing_once_postgres_answers_for_it(tmp_path: Path)
     assert names(one) == SAFE_ONLY, output
     assert not one["stuck"], output
     assert status == 0, output
+
+
+@pytest.mark.timeout(CLUSTER_S_MAX + 10)
+def test_a_cluster_that_loses_masters_and_replicas(tmp_path: Path) -> None:
+    status, output, one = faults(
+        tmp_path, "--short", "--bare", "--policy", "replica", timeout_s=CLUSTER_S_MAX
+    )
+    assert status == 0, output
+    assert names(one) == ON_CLUSTER
+    assert max(fault["unanswered"] for fault in one["faults"]) >= 100
+    assert (one["policy"], one["partitions"]) == ("replica", 12)
+
+
+@pytest.mark.timeout(120)
+def test_control_broken_promises_are_seen_on_a_cluster(tmp_path: Path) -> None:
+    status, output, one = faults(tmp_path, "--control", "--policy", "replica")
+    assert status == 1, output
+    assert one["faults"][0]["figures"]["lost"] > 0
+
+
+async def test_recovery_is_measured_where_it_was_struck() -> None:
+    """An acknowledgement of what was not struck, or was sent before, says nothing."""
+    history = History()
+    waiting = asyncio.create_task(history.first_ok(1.0, 10.0, lambda op: op.person == "struck"))
+    await asyncio.sleep(0)
+    for person, sent_s in (("struck", 0.5), ("other", 1.5), ("struck", 1.5)):
+        assert not waiting.done()
+        op = Op("book", person, "", "", sent_s, answered_s=2.0 + sent_s, outcome="ok")
+        history.sent(op)
+        history.ended(op)
+        await asyncio.sleep(0)
+    assert await waiting == 3.5
 
 
 @pytest.mark.needs("strace")

@@ -2,13 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from engine import limits
 from engine.domain.course import Appointment, Course, CourseId, Kind
+from engine.outbox import rounds
+from engine.outbox.feed import Entry
 from engine.redis import nodes as nodes_module
 from engine.redis.nodes import Command, Node
 from tests.deployment import Deployment, until
@@ -112,3 +114,47 @@ async def test_a_broken_event_is_judged_though_more_is_behind_it_than_one_read_t
         await cluster.cancelled(await cluster.booked(6, 3))
     await cluster.persist()
     assert await cluster.rows(REASONS) == [("person-live",)]
+
+
+async def test_a_course_that_was_overtaken_by_the_next_one_breaks_no_proof(
+    cluster: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its outbox is held up, with its end, while the person's next course is written from another."""
+    held, safe = True, rounds.Rounds._safe
+
+    async def hold(
+        self: rounds.Rounds, entries: Mapping[int, list[Entry]], marks: dict[int, int]
+    ) -> Mapping[int, list[Entry]]:
+        found = await safe(self, entries, marks)
+        first = entries.get(2, [])[:1]
+        # At first nothing of the outbox, then its first event without what is behind.
+        if held:
+            return {p: items for p, items in found.items() if p != 2}
+        return {**found, 2: first} if await cluster.watermark(2) < 0 and len(tries) < 5 else found
+
+    tries: list[None] = []
+
+    async def hold_and_count(*arguments: Any) -> Mapping[int, list[Entry]]:
+        found = await hold(*arguments)
+        if not held:
+            tries.append(None)
+        return found
+
+    monkeypatch.setattr(rounds.Rounds, "_safe", hold_and_count)
+    await cluster.cancelled(await cluster.booked(1, 2))
+    later = await cluster.booked(1, 3)
+    persister = cluster.persister()
+    working = asyncio.create_task(persister.run())
+    await until(lambda: is_written(cluster, later), working)
+    held = False
+    await until(cluster.is_persisted, working)
+    persister.stop()
+    await working
+    assert await cluster.rows(REASONS) == []
+    assert await cluster.pool.fetchval("select count(*) from course") == 2
+    assert (await cluster.audit()).is_clean
+
+
+async def is_written(deployment: Deployment, course: Course) -> bool:
+    partition = deployment.keyspace.of_location(course.location)
+    return await deployment.watermark(partition) == await deployment.end(partition)

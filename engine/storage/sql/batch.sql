@@ -24,6 +24,7 @@ create temp table batch_released (
 -- name: broken
 -- The proofs, event by event, against what is committed. A seat or a person is free again when the same batch
 -- releases it, provided that the release came first (order across partitions is not known: then it counts).
+-- A course that the person's next one has overtaken, since its outbox was held up, is one that has ended.
 select t.n, 'course-repeated' as reason
 from batch_taken t join course c using (person_key, kind, generation)
 union all
@@ -42,12 +43,13 @@ join appointment a on a.session = b.session and a.slot = b.slot and a.seat = b.s
 left join batch_released r using (person_key, kind, generation)
 where r.n is null or r.n > b.n
 union all
-select t.n, 'person-live'
+select t.n, case when c.generation > t.generation then 'overtaken' else 'person-live' end
 from batch_taken t
 join course c on c.person_key = t.person_key and c.kind = t.kind and c.state = 'b'
 left join batch_released r
     on r.person_key = c.person_key and r.kind = c.kind and r.generation = c.generation
 where c.generation <> t.generation and (r.n is null or (r.partition = t.partition and r.n > t.n))
+    and (c.generation < t.generation or t.cancelled_ms = 0)
 union all
 select r.n, 'course-not-live'
 from batch_released r
