@@ -33,19 +33,16 @@ CERTIFY = "dosebook_certify"
 class Verdict(msgspec.Struct, frozen=True):
     """Where Postgres is in every partition, and what the comparison said.
 
-    ``doubts``: those that stay closed, and why. ``away``: those whose server did not answer. ``run_ids``: the
-    process that each of the others was compared in.
+    ``doubts``: those that Redis may have less of than Postgres, and why; they stay closed. ``away``: those
+    that could not be asked or certified now, and why; they are asked again. ``run_ids``: the process that
+    each of the others was compared in.
     """
 
     positions: dict[int, Position]
     marks: dict[int, int]
     doubts: dict[int, str]
+    away: dict[int, str]
     run_ids: dict[int, str]
-
-    @property
-    def away(self) -> set[int]:
-        """Partitions of which nothing is known."""
-        return set(self.positions) - set(self.run_ids)
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -74,9 +71,8 @@ async def certify(connection: Any, nodes: Nodes) -> Verdict:
         for p, epoch, run_id in zip(good, epochs, run_ids, strict=True)
     ]
     for partition, reply in zip(good, await nodes.ask(calls, tolerant=True), strict=True):
-        if isinstance(reply, ResponseError):
-            verdict.doubts[partition] = f"partition {partition} could not be certified: {reply}"
-        elif isinstance(reply, Exception):
+        if isinstance(reply, Exception):
+            verdict.away[partition] = f"partition {partition} could not be certified now: {reply}"
             del verdict.run_ids[partition]
     return verdict
 
@@ -97,7 +93,8 @@ async def compare(connection: Any, nodes: Nodes) -> Verdict:
     }
     if positions and not seen:
         raise PartitionClosed("no Redis server answers")
-    return Verdict(positions, marks, doubts, {p: run_ids[p] for p in seen})
+    away = {p: f"partition {p}: its server does not answer" for p in positions if p not in seen}
+    return Verdict(positions, marks, doubts, away, {p: run_ids[p] for p in seen})
 
 
 async def _seen(nodes: Nodes, positions: Mapping[int, Position]) -> dict[int, _Seen]:

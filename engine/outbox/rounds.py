@@ -188,12 +188,12 @@ class Rounds:
         verdict = await certify(self._connection, self._nodes)
         for partition, words in verdict.doubts.items():
             self._halt(partition, words)
-        for partition in sorted(set(self._positions) - set(verdict.doubts) - verdict.away):
+        for partition in sorted(set(self._positions) - set(verdict.doubts) - set(verdict.away)):
             self._marks[partition] = verdict.marks[partition]
             if self._may_go_on(partition, verdict):
                 self._go_on(partition, verdict.positions[partition])
-        if gone := verdict.away & set(self._run_ids):
-            self._say(f"no answer from the server of partitions {sorted(gone)}: the others go on")
+        for partition in sorted(set(verdict.away) & set(self._run_ids)):
+            self._say(f"{verdict.away[partition]}; the others go on")
         self._doubted, self._run_ids = set(verdict.doubts), verdict.run_ids
         await self._begin_settling()
 

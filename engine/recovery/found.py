@@ -38,8 +38,7 @@ async def found(connection: Any, nodes: Nodes) -> dict[int, int]:
         if not row["founded"] and row["partition"] not in {*verdict.doubts, *verdict.away}:
             await connection.execute(query("partition.mark_founded"), row["partition"])
     if verdict.doubts or verdict.away:
-        away = [f"partition {partition}: its server does not answer" for partition in sorted(verdict.away)]
-        raise PartitionLost("; ".join([*verdict.doubts.values(), *away]))
+        raise PartitionLost("; ".join([*verdict.doubts.values(), *verdict.away.values()]))
     return {row["partition"]: row["epoch"] for row in rows}
 
 

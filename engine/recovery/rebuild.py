@@ -115,9 +115,7 @@ class Rebuild:
             raise RebuildFailed(f"Postgres knows no partition {min(missing)}")
         if verdict.away:
             # Also another partition's: it may have sold what follows from a claim that is lost here.
-            raise RebuildFailed(
-                f"the server of partition {min(verdict.away)} does not answer: start it first"
-            )
+            raise RebuildFailed(f"{verdict.away[min(verdict.away)]}: start it first")
         self._epochs = {p: position.epoch for p, position in verdict.positions.items()}
         for partition in partitions:
             sound = f"partition {partition} agrees with Postgres"
