@@ -83,6 +83,9 @@ PERSIST_PAUSE_S = 0.015
 PERSIST_IDLE_S = 1.0
 # How often a reader asks for events where it cannot wait for them: no read spans several servers.
 POLL_S = 0.02
+# Events that it reads of each partition where nothing can be written before one is found that lies behind.
+# Beyond it the partition waits until the others move, which its backlog tells.
+PERSIST_AHEAD_EVENTS_MAX = 50_000
 # How long an owner of partitions may say nothing to Postgres; then another may take over. Longer than it
 # waits for a reply of Redis; the next one asks every PERSIST_LOCK_S.
 OWNER_SILENT_MS_MAX = 7_000

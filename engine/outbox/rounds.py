@@ -107,7 +107,8 @@ class Rounds:
             behind=behind,
         )
         # What is waited for may be behind all that one read takes.
-        self._count = 2 * self._count if read.cut and not committed.positions else self._count_usual
+        is_stuck = read.cut and not committed.positions
+        self._count = min(2 * self._count, limits.PERSIST_AHEAD_EVENTS_MAX) if is_stuck else self._count_usual
         self._positions.update(committed.positions)
         self._count_events(committed)
         await self._settle(committed.fold.entries)

@@ -8,9 +8,10 @@ second as well, in case one was missed. While a store is away, what it told last
 
 import asyncio
 import heapq
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 from engine import limits
 from engine.errors import OutcomeUnknown
@@ -89,9 +90,8 @@ class Standing:
     async def follow(self) -> None:
         """Ask again and again, until cancelled."""
         try:
-            while True:
-                await asyncio.sleep(limits.STANDING_S)
-                await asyncio.gather(self._ask_postgres_if_there(), self._ask_redis())
+            # Side by side: a store that hangs does not keep us from what the other one says.
+            await asyncio.gather(_again(self._ask_postgres_if_there), _again(self._ask_redis))
         finally:
             await self.close()
 
@@ -102,8 +102,11 @@ class Standing:
             self._connection = None
 
     async def _ask_postgres_if_there(self) -> None:
-        with suppress(*pool.FAULTS):
+        try:
             await self._ask_postgres()
+        except pool.FAULTS:
+            # It may be one that hangs for ever: the next time begins with a new connection.
+            await self.close()
 
     async def _ask_postgres(self) -> None:
         if self._connection is None or self._connection.is_closed():
@@ -135,6 +138,12 @@ class Standing:
         if (watermark.epoch, watermark.sequence) > (before.epoch, before.sequence):
             self._watermarks[partition] = watermark
             waiters.pass_to(watermark)
+
+
+async def _again(ask: Callable[[], Awaitable[None]]) -> NoReturn:
+    while True:
+        await asyncio.sleep(limits.STANDING_S)
+        await ask()
 
 
 class _Waiters:
