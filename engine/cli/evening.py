@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from engine.cli.audit import audit
 from engine.cli.country import Wanted, open_country
 from engine.cli.display import Display, Outbox, SurgeDisplay
+from engine.cli.rebuild import rebuild, words_of
 from engine.cli.report import Opened, Persist, Report, print_report, report_of
 from engine.cli.run import REAL
 from engine.cli.site import Site, prepare_stores, start_stores
@@ -83,6 +84,8 @@ class Evening:
         with display.step("start Redis and Postgres"):
             settings = await start_stores(self._supervisor, self._data, args.layout)
         with display.step("prepare schema and partitions"):
+            if args.rebuild:
+                await self._rebuild(settings)
             epochs = await prepare_stores(settings)
         pairs = None if args.stock == REAL else round(args.stock * args.citizens)
         opened = await open_country(settings, epochs, Wanted(pairs, args.seed), display)
@@ -91,6 +94,17 @@ class Evening:
         with display.step("start persister and API"):
             await site.start(self._supervisor, args.workers)
         return settings, site, opened
+
+    async def _rebuild(self, settings: Settings) -> None:
+        """Restore what an earlier run of this directory had and Redis has no longer."""
+        try:
+            rebuilt = await rebuild(
+                settings, list(range(settings.partitions)), False, lambda done, total: None
+            )
+        except (OSError, TimeoutError, RedisError, asyncpg.PostgresError) as error:
+            raise ServerError(f"nothing could be rebuilt: {error or type(error).__name__}") from error
+        for line in words_of(rebuilt).split("; "):
+            self._display.say(f"      {line}", "dim")
 
     async def _surge_and_audit(self, settings: Settings, site: Site, opened: Opened) -> Report:
         before = await _courses(settings)

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     except faults as error:
         print(f"dosebook: the rebuild did not end: {error or type(error).__name__}", file=sys.stderr)
         return 1
-    print(_words(rebuilt))
+    print(words_of(rebuilt))
     if args.json:
         args.json.write_bytes(msgspec.json.format(msgspec.json.encode(rebuilt)) + b"\n")
     return 0
@@ -96,7 +96,8 @@ def _bar() -> "Iterator[Progress]":
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _words(rebuilt: "Rebuilt") -> str:
+def words_of(rebuilt: "Rebuilt") -> str:
+    """What was done, for people."""
     if not rebuilt.epochs:
         return "nothing is lost: nothing was rebuilt"
     return (

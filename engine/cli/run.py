@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     stock = f"{pairs}, or 'real': all of them, as without a surge"
     add("--stock", type=_stock, default=None, metavar="S", help=stock)
     add("--exit", action="store_true", help="leave after the audit")
+    add("--rebuild", action="store_true", help="first restore from Postgres what Redis has lost since")
     add("--no-surge", action="store_true", help="nobody comes: only serve")
     add("--json", type=Path, metavar="FILE", help="write the result there")
     add("--data-dir", type=Path, metavar="DIR", help="keep the data there (a temporary directory, removed)")

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from engine.cli import scrape
 from engine.cli.display import Outbox
 from engine.cli.layout import Layout
-from engine.errors import EngineFault
+from engine.errors import EngineFault, PartitionLost
 from engine.recovery.found import found
 from engine.redis.keyspace import Keyspace
 from engine.redis.nodes import open_nodes
@@ -96,6 +96,8 @@ async def prepare_stores(settings: Settings) -> dict[int, int]:
                 return await found(connection, nodes)
             finally:
                 await connection.close()
+    except PartitionLost as lost:
+        raise ServerError(f"{lost}. ./dosebook run --rebuild does so before it starts") from lost
     except (OSError, TimeoutError, RedisError, asyncpg.PostgresError, EngineFault) as error:
         raise ServerError(f"the stores cannot be used: {error or type(error).__name__}") from error
 

@@ -33,10 +33,10 @@ def running(*options: str) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
-def surge(citizens: int, data_dir: Path, result: Path) -> dict[str, Any]:
+def surge(citizens: int, data_dir: Path, result: Path, *more: str) -> dict[str, Any]:
     """One whole run; its result, after it has said that all is well."""
     options = ["--exit", "--citizens", str(citizens), "--data-dir", str(data_dir), "--json", str(result)]
-    with running(*options) as process:
+    with running(*options, *more) as process:
         output, _ = process.communicate(timeout=90)
         assert process.returncode == 0, output
     found: dict[str, Any] = json.loads(result.read_bytes())

@@ -1,6 +1,7 @@
 """`dosebook run` as a person calls it: a small surge, the audit, the same data again, a sudden stop."""
 
 import json
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from typing import Any
 import pytest
 
 from tests.acceptance.runs import descendants, folder, running, surge
+
+# The first test of the module pays for two whole runs, and its own may follow.
+pytestmark = pytest.mark.timeout(300)
 
 CITIZENS = 400
 AUDITED = {"oversold", "double_booked", "half_booked", "lost", "in_doubt", "quarantined", "drift"}
@@ -62,6 +66,28 @@ def test_the_second_run_finds_the_bookings_of_the_first(
     assert second["sessions"] == first["sessions"]
     assert second["seats"] == first["seats"] - 2 * (first["booked"] - first["cancelled"])
     assert set(second["audit"].values()) == {0}
+
+
+def test_a_redis_that_lost_its_files_comes_back_from_postgres(
+    kept: tuple[dict[str, Any], dict[str, Any], Path],
+) -> None:
+    _, second, data = kept
+    shutil.rmtree(data / "redis" / "appendonlydir")
+    with running("--no-surge", "--data-dir", str(data)) as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    assert "./dosebook run --rebuild" in output
+    third = surge(CITIZENS, data, data.parent / "third.json", "--rebuild")
+    assert third["seats"] == second["seats"] - 2 * (second["booked"] - second["cancelled"])
+    assert set(third["audit"].values()) == {0}
+
+
+def test_a_cluster_holds_the_same_evening() -> None:
+    with folder() as place:
+        result = surge(CITIZENS, place / "data", place / "result.json", "--cluster", "--replicas", "1")
+    assert result["persist"]["courses"] == result["acknowledged"] == result["booked"] > 0
+    assert set(result["audit"].values()) == {0}
+    assert descendants() == {}
 
 
 @pytest.mark.parametrize("seconds", [0.7, 4.0, 9.0])
