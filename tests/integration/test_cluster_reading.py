@@ -106,6 +106,7 @@ async def test_a_broken_event_is_judged_though_more_is_behind_it_than_one_read_t
     """It waits for what it could follow from, in other partitions; its own is not one of them."""
     monkeypatch.setattr(limits, "PERSIST_EVENTS_MAX", 4)
     monkeypatch.setattr(limits, "PERSIST_PARTITION_EVENTS_MIN", 4)
+    monkeypatch.setattr(limits, "PERSIST_AHEAD_EVENTS_MAX", 4)
     await cluster.booked(1, 1)
     await cluster.persist()
     await cluster.emit(2, b"b", *second_course(cluster, 1, 2))

@@ -263,9 +263,14 @@ async def test_a_claim_lost_with_its_guard_cannot_become_a_second_course(
     take = steps.send(answer)
     await close_redis(deployment, 0)
     rebuild_under_way = asyncio.create_task(rebuilt(deployment, 0))
+    granted = await deployment.batcher.put(take.partition, take.record)
+
+    async def waits_or_has_ended() -> bool:
+        return rebuild_under_way.done() or any("waiting until" in line for line in deployment.said)
+
+    await until(waits_or_has_ended)
     running = deployment.persister()
     working = asyncio.create_task(running.run())
-    granted = await deployment.batcher.put(take.partition, take.record)
     await rebuild_under_way
     assert granted[:1] == b"B"
     assert isinstance(await deployment.book(person, 2), Refused)
