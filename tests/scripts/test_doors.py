@@ -146,6 +146,18 @@ def test_a_clock_that_was_set_back_goes_on_from_where_it_was(partition: ByHand) 
     assert now <= ahead + time.time_ns() // 1_000_000 - before
 
 
+def test_a_clock_that_is_ahead_does_not_go_back_when_its_host_has_caught_up(partition: ByHand) -> None:
+    host, ahead = time.time_ns() // 1_000_000, 20
+    partition.redis.hset(partition.keys.meta(partition.number), mapping={"clock": host + ahead, "host": host})
+    last = 0
+    while last < host + 3 * ahead:
+        before = time.time_ns() // 1_000_000
+        now = partition.call("dosebook_step", EPOCH, READ)[0]
+        assert now >= last
+        assert before + ahead <= now <= time.time_ns() // 1_000_000 + ahead
+        last = now
+
+
 def test_a_clock_that_is_ahead_without_its_hosts_stands(partition: ByHand) -> None:
     partition.redis.hset(partition.keys.meta(partition.number), "clock", NOW_MS)
     assert partition.call("dosebook_step", EPOCH, READ)[0] == NOW_MS

@@ -44,15 +44,14 @@
 -- returns 1
 
 -- A partition's clock, and its host's, in ms; `clock` and `host` are both as they were stored together. The
--- partition's never goes back. Where the host's did, it goes on from where it was: standing still, it would let no
--- deadline pass until the host has caught up.
+-- partition's never goes back. Where the host's did, it goes on from where it was, and stays ahead by as much:
+-- standing still, it would let no deadline pass until the host has caught up.
 local function clocks_of(clock, host)
   local time = call('TIME')
   local now = time[1] * 1000 + (time[2] - time[2] % 1000) / 1000
-  local last = tonumber(clock) or 0
-  if now >= last then return now, now end
-  local since = now - (tonumber(host) or now)
-  return since > 0 and last + since or last, now
+  local last, stored = tonumber(clock) or 0, tonumber(host)
+  if not stored then return now > last and now or last, now end
+  return now > stored and last + now - stored or last, now
 end
 
 local function digits(number)
