@@ -9,10 +9,14 @@ OP_BYTES = 16
 
 
 class Kind(IntEnum):
-    """What a course is for. One live course per person and kind."""
+    """What a course is for. One live course per person and kind.
+
+    An ``OFFER`` sets freed seats aside for people on the waitlist; its "person" is the offer itself.
+    """
 
     PRIMARY = 1
     BOOSTER = 2
+    OFFER = 3
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
