@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 
-from engine.booking.book import Request, book
+from engine.booking.book import Request, Seeker, book
 from engine.booking.cancel import cancel
 from engine.booking.outcomes import BookOutcome
 from engine.booking.steps import Call, Placement, Steps
 from engine.domain import seats
 from engine.domain.course import CourseId, Kind, Op, Wish
 from engine.inventory import codec, library
+from engine.outbox.settle import settlements
 from engine.redis.keyspace import Keyspace
 
 EPOCH = 1
@@ -81,9 +82,8 @@ class World:
             for dose, session, slot in zip((1, 2), self.locations[location].sessions, slots, strict=True)
         )
         digest = f"{location}{slots}".encode().ljust(8)[:8]
-        return Request(
-            person_key(person), Kind.PRIMARY, Op(key.encode().ljust(8, b"-"), digest), location, wishes
-        )
+        seeker = Seeker(person_key(person), Kind.PRIMARY, wishes)
+        return Request(Op(key.encode().ljust(8, b"-"), digest), location, (seeker,))
 
     def book(self, *args: Any, **kwargs: Any) -> BookOutcome:
         """Book, nothing going wrong; arguments of ``request``."""
@@ -100,8 +100,8 @@ class World:
         """What the outbox consumer does for the guards, for every event there is."""
         for partition in range(self.keyspace.partitions):
             for _, event in self.events(partition):
-                record = codec.settle(event.course) if event.type == b"b" else codec.free(event.course)
-                self.step(self.keyspace.of_person(event.course.person), record)
+                for guard_or_part, record in settlements(event, self.keyspace):
+                    self.step(guard_or_part, record)
 
     def mask(self, session: int) -> bytes:
         """Seat mask of a session as it is in Redis."""
@@ -118,7 +118,7 @@ class World:
         for partition in range(self.keyspace.partitions):
             for key in self.redis.scan_iter(self.keyspace.people(partition), count=1000):
                 for field, record in self.redis.hgetall(key).items():
-                    if not codec.is_guard(field):
+                    if codec.is_course(field):
                         found[codec.course_field(field)] = codec.course(record)
         return found
 

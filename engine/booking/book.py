@@ -1,122 +1,276 @@
-"""Books both doses of one person at one location: claim, take, settle (PROTOCOL.md).
+"""Begins courses: claim, take, settle (PROTOCOL.md). Of one person or of a household: all of them or none.
 
-Where person and location share a partition the three are one operation, ``book``. Otherwise the commit point
-is ``take``; the outbox consumer settles the guard. A process that dies after ``claim`` leaves a claimed
-guard: the next claim resolves it, so that nobody is locked out and nobody is booked twice.
+Where everybody and the location share a partition the three are one operation, ``book``. Otherwise the commit
+point is ``take`` in the home partition; seats elsewhere were set aside before it, and the outbox consumer
+settles guards and parts. A process that dies after ``claim`` leaves claimed guards: the next claim resolves
+them, so that nobody is locked out and nobody is booked twice. Parts that it leaves are resolved by the sweep.
 """
+
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from engine import limits
+from engine.booking.aside import Away, RefusedAside, aside, quit_all
 from engine.booking.outcomes import Booked, BookOutcome, InDoubt, Reason, Refused
 from engine.booking.resolve import resolve
 from engine.booking.steps import Call, Placement, Steps
 from engine.domain.course import Appointment, Course, CourseId, Op, Wish
-from engine.errors import StoreFull
+from engine.errors import EngineFault, OutcomeUnknown
 from engine.inventory import codec
 
 
-class Request(msgspec.Struct, frozen=True, gc=False):
-    """One person's wish for one location. ``wishes`` has one slot per dose, dose 1 first."""
+class Seeker(msgspec.Struct, frozen=True, gc=False):
+    """One person's wishes: those at the request's location, and those elsewhere.
+
+    ``given_vaccine`` and ``given_day`` tell of the last dose given elsewhere, 0 for none.
+    """
 
     person: bytes
     kind: int
+    wishes: tuple[Wish, ...]
+    away: tuple[Away, ...] = ()
+    given_vaccine: int = 0
+    given_day: int = 0
+
+
+class Request(msgspec.Struct, frozen=True, gc=False):
+    """Courses that begin together at one location. ``hold_ms`` 0 books them, else the seats are held so long.
+
+    ``instead``: a hold at the same location whose seats are for these people; it ends in the same step.
+    """
+
     op: Op
     location: int
-    wishes: tuple[Wish, ...]
+    seekers: tuple[Seeker, ...]
+    hold_ms: int = 0
+    instead: CourseId | None = None
+
+
+class _Claim(msgspec.Struct, frozen=True, gc=False):
+    """A claimed generation. ``first``: the claim was new, not joined."""
+
+    course: CourseId
+    seeker: Seeker
+    first: bool
+
+
+class _Rival(msgspec.Struct, frozen=True, gc=False):
+    """Another course of a member is in the way."""
+
+    member: int
+    live: codec.Live
+
+
+class _Again(msgspec.Struct, frozen=True, gc=False):
+    """A generation was given up, or another copy of this op was quicker: begin anew, and get its answer."""
+
+
+_Outcome = BookOutcome | _Rival | _Again
 
 
 def book(request: Request, placement: Placement) -> Steps[BookOutcome]:
-    """Steps of a booking. Bounded: at most ``CLAIM_ATTEMPTS_MAX`` rivals are resolved on the way."""
-    keyspace = placement.keyspace
-    fused = keyspace.of_person(request.person) == keyspace.of_location(request.location)
-    for _ in range(limits.CLAIM_ATTEMPTS_MAX):
-        outcome = yield from (_fused if fused else _claim_and_take)(request, placement)
-        if not isinstance(outcome, codec.Live):
+    """Steps of a booking or a hold. Bounded: ``CLAIM_ATTEMPTS_MAX`` rivals for each person are resolved."""
+    request = _gathered(request, placement)
+    steps = _fused if _is_fused(request, placement) else _claim_and_take
+    for _ in range(limits.CLAIM_ATTEMPTS_MAX * len(request.seekers)):
+        outcome: _Outcome = yield from steps(request, placement)
+        if isinstance(outcome, _Rival):
+            seeker = request.seekers[outcome.member]
+            if (yield from resolve(seeker.person, seeker.kind, outcome.live, placement)):
+                return Refused(Reason.ALREADY_BOOKED, member=outcome.member)
+        elif not isinstance(outcome, _Again):
             return outcome
-        if (yield from resolve(request.person, request.kind, outcome, placement)):
-            return Refused(Reason.ALREADY_BOOKED)
     return InDoubt()
 
 
-def _fused(request: Request, placement: Placement) -> Steps[BookOutcome | codec.Live]:
-    partition = placement.keyspace.of_location(request.location)
-    answer = yield Call(
-        partition,
-        codec.book(
-            request.person,
-            request.kind,
-            request.op,
-            request.location,
-            placement.not_after(partition),
-            request.wishes,
-        ),
+def _gathered(request: Request, placement: Placement) -> Request:
+    """The request with wishes at other locations of the home partition among those at home."""
+    if not any(seeker.away for seeker in request.seekers):
+        return request
+    of_location = placement.keyspace.of_location
+    home = of_location(request.location)
+    seekers = tuple(
+        msgspec.structs.replace(
+            seeker,
+            wishes=(*seeker.wishes, *(a.wish for a in seeker.away if of_location(a.location) == home)),
+            away=tuple(a for a in seeker.away if of_location(a.location) != home),
+        )
+        for seeker in request.seekers
     )
-    code, rest = answer[:1], answer[1:]
+    return msgspec.structs.replace(request, seekers=seekers)
+
+
+def _is_fused(request: Request, placement: Placement) -> bool:
+    home = placement.keyspace.of_location(request.location)
+    of_person = placement.keyspace.of_person
+    return all(not seeker.away and of_person(seeker.person) == home for seeker in request.seekers)
+
+
+def _group(
+    request: Request, not_after_ms: int, numbers: Iterable[int], parts: Sequence[tuple[Appointment, ...]]
+) -> codec.Group:
+    members = tuple(
+        codec.Member(s.person, s.kind, number, s.wishes, own_parts, s.given_vaccine, s.given_day)
+        for s, number, own_parts in zip(request.seekers, numbers, parts, strict=True)
+    )
+    return codec.Group(request.op, not_after_ms, members, request.hold_ms, request.instead)
+
+
+def _fused(request: Request, placement: Placement) -> Steps[_Outcome]:
+    home = placement.keyspace.of_location(request.location)
+    count = len(request.seekers)
+    group = _group(request, placement.not_after(home), [request.location] * count, [()] * count)
+    answer = yield Call(home, codec.book(group))
+    code = answer[:1]
     if code == b"B":
-        (generation,) = codec.GENERATION.unpack_from(rest)
-        return _booked(request, generation, rest[codec.GENERATION.size :])
+        return _booked(request, answer[1:], [()] * count)
     if code == b"L":
-        return codec.live(rest)
-    return _refused(request, answer)
+        return _Rival(answer[1] - 1, codec.live(answer[2:]))
+    # `book` refuses what no other copy may be granted: nothing is left to give up.
+    return _Again() if code == b"T" else _refused(request, answer)
 
 
-def _claim_and_take(request: Request, placement: Placement) -> Steps[BookOutcome | codec.Live]:
-    guard = placement.keyspace.of_person(request.person)
-    answer = yield Call(
-        guard,
-        codec.claim(request.person, request.kind, request.op, request.location, placement.not_after(guard)),
-    )
-    code, rest = answer[:1], answer[1:]
-    if code == b"L":
-        return codec.live(rest)
-    if code not in b"+=":
-        return _refused(request, answer)
-    (generation,) = codec.GENERATION.unpack_from(rest)
-    return (yield from _take(request, generation, placement, first=code == b"+"))
-
-
-def _take(
-    request: Request, generation: int, placement: Placement, *, first: bool
-) -> Steps[BookOutcome | codec.Live]:
-    """Take the seats of a claimed generation. ``first``: the claim was new, not joined."""
-    course = CourseId(request.person, request.kind, generation)
-    guard, seats = (
-        placement.keyspace.of_person(course.person),
-        placement.keyspace.of_location(request.location),
-    )
+def _claim_and_take(request: Request, placement: Placement) -> Steps[_Outcome]:
+    claims: list[_Claim] = []
     try:
-        answer = yield Call(seats, codec.take(course, request.op, placement.not_after(seats), request.wishes))
-    except StoreFull:
-        # Refused as a whole, so as good as any refusal. A claim left behind would take up what becomes free.
-        if first:
-            yield Call(guard, codec.unclaim(course, buried=False), awaited=False)
+        for member in _in_key_order(request):
+            answer = yield from _claim(request, member, placement)
+            if answer[:1] not in b"+=":
+                yield from _unclaim(claims, placement)
+                if answer[:1] == b"L":
+                    return _Rival(member, codec.live(answer[1:]))
+                return _refused(request, answer[:1] + bytes([member + 1]) + answer[1:])
+            seeker = request.seekers[member]
+            (generation,) = codec.GENERATION.unpack_from(answer, 1)
+            course = CourseId(seeker.person, seeker.kind, generation)
+            claims.append(_Claim(course, seeker, answer[:1] == b"+"))
+    except EngineFault:
+        # No take was sent. What is left behind would be in these people's way.
+        yield from _unclaim(claims, placement)
         raise
-    if answer[:1] == b"B":
-        return _booked(request, generation, answer[1:])
-    if answer[:1] == b"T" or not first:
-        # Given up by a rival, or refused while another take of this op may still be on its way: only a
-        # tombstone makes this generation's end final.
-        return codec.Live(b"c", generation, request.location)
-    yield Call(guard, codec.unclaim(course, buried=False), awaited=False)
-    return _refused(request, answer)
+    return (yield from _take(request, claims, placement))
 
 
-def _booked(request: Request, generation: int, packed_seats: bytes) -> Booked:
-    seats = codec.seats_of(packed_seats)
-    appointments = tuple(
-        Appointment(wish.dose, wish.session, wish.slot, seat)
-        for wish, seat in zip(request.wishes, seats, strict=True)
-    )
-    course = CourseId(request.person, request.kind, generation)
-    return Booked(Course(course, request.location, "booked", appointments))
+def _in_key_order(request: Request) -> list[int]:
+    """Members by their keys: two households that share people do not wait for each other in a circle."""
+    seekers = request.seekers
+    return sorted(range(len(seekers)), key=lambda member: (seekers[member].person, seekers[member].kind))
+
+
+def _claim(request: Request, member: int, placement: Placement) -> Steps[bytes]:
+    seeker = request.seekers[member]
+    guard = placement.keyspace.of_person(seeker.person)
+    deadline = placement.not_after(guard)
+    record = codec.claim(seeker.person, seeker.kind, request.op, request.location, deadline)
+    return (yield Call(guard, record))
+
+
+def _unclaim(claims: Iterable[_Claim], placement: Placement) -> Steps[None]:
+    """Give claims back whose take was refused, or never sent. One that was joined stays as it is."""
+    for claim in claims:
+        guard = placement.keyspace.of_person(claim.course.person)
+        yield Call(guard, codec.unclaim(claim.course, buried=False), awaited=False)
+
+
+def _take(request: Request, claims: list[_Claim], placement: Placement) -> Steps[_Outcome]:
+    """Take the seats of claimed generations: those elsewhere are set aside first."""
+    home = placement.keyspace.of_location(request.location)
+    by_person = {(claim.course.person, claim.course.kind): claim for claim in claims}
+    ordered = [by_person[seeker.person, seeker.kind] for seeker in request.seekers]
+    parts: list[tuple[Appointment, ...]] = []
+    refusal: Refused | None = None
+    try:
+        for member, claim in enumerate(ordered):
+            found = yield from aside(claim.course, 1, request.op, home, claim.seeker.away, placement)
+            if isinstance(found, RefusedAside):
+                parts.append(found.parts)
+                refusal = msgspec.structs.replace(found.refusal, member=member)
+                break
+            parts.append(found)
+        else:
+            numbers = [claim.course.generation for claim in ordered]
+            group = _group(request, placement.not_after(home), numbers, parts)
+            answer = yield Call(home, codec.take(group))
+            if answer[:1] == b"B":
+                return _booked(request, answer[1:], parts)
+            refusal = None if answer[:1] == b"T" else _refused(request, answer)
+    except OutcomeUnknown:
+        raise
+    except EngineFault:
+        # Refused as a whole, so as good as any refusal. What is left behind would take up what becomes free.
+        yield from _give_up(ordered, home, parts, placement)
+        raise
+    if (yield from _give_up(ordered, home, parts, placement, buried=refusal is None)) and refusal:
+        return refusal
+    return _Again()
+
+
+def _give_up(
+    claims: list[_Claim],
+    home: int,
+    parts: Sequence[tuple[Appointment, ...]],
+    placement: Placement,
+    *,
+    buried: bool = False,
+) -> Steps[bool]:
+    """Give claims and parts back after a refused take; False where another copy of this op was granted.
+
+    While another copy's take may still be on its way, or seats are set aside that it could count, only a
+    tombstone makes the generation's end final. ``buried``: one stands somewhere in the group.
+    """
+    if not buried and all(claim.first for claim in claims) and not any(parts):
+        yield from _unclaim(claims, placement)
+        return True
+    for claim in claims:
+        answer = yield Call(home, codec.resolve(claim.course))
+        if answer[:1] == b"B":
+            return False
+        guard = placement.keyspace.of_person(claim.course.person)
+        ended = codec.free(claim.course) if answer[:1] == b"X" else codec.unclaim(claim.course, buried=True)
+        yield Call(guard, ended)
+    for claim, own_parts in zip(claims, parts, strict=False):
+        yield from quit_all(claim.course, own_parts)
+    return True
+
+
+def _booked(request: Request, packed: bytes, parts: Sequence[tuple[Appointment, ...]]) -> Booked:
+    until_ms, rest = codec.begun(packed)
+    courses, at = [], 0
+    for seeker, own_parts in zip(request.seekers, parts, strict=True):
+        end = at + codec.GENERATION.size + 2 * len(seeker.wishes)
+        (generation,) = codec.GENERATION.unpack_from(rest, at)
+        seats = codec.seats_of(rest[at + codec.GENERATION.size : end])
+        here = tuple(
+            Appointment(wish.dose, wish.session, wish.slot, seat)
+            for wish, seat in zip(seeker.wishes, seats, strict=True)
+        )
+        courses.append(
+            Course(
+                CourseId(seeker.person, seeker.kind, generation),
+                request.location,
+                "held" if request.hold_ms else "booked",
+                here + own_parts,
+                until_ms=until_ms,
+                given_vaccine=seeker.given_vaccine,
+                given_day=seeker.given_day,
+            )
+        )
+        at = end
+    return Booked(tuple(courses))
 
 
 def _refused(request: Request, answer: bytes) -> Refused:
+    """A refusal, whose answer names the member where it is one's."""
     code = answer[:1]
+    if code == b"G":
+        return Refused(Reason.GONE)
+    if code == b"D":
+        return Refused(Reason.LATE)
+    member = answer[1] - 1
     if code == b"F":
-        _, width, mask = codec.stock(answer[2:])
-        return Refused(Reason.FULL, answer[1], width, mask, request.wishes)
+        _, width, mask = codec.stock(answer[3:])
+        return Refused(Reason.FULL, answer[2], width, mask, request.seekers[member].wishes, member)
     if code == b"N":
-        return Refused(Reason.CLOSED, answer[1])
-    return Refused({b"K": Reason.KEY_REUSED, b"D": Reason.LATE, b"T": Reason.SUPERSEDED}[code])
+        return Refused(Reason.CLOSED, answer[2], member=member)
+    return Refused({b"K": Reason.KEY_REUSED, b"T": Reason.SUPERSEDED}[code], member=member)

@@ -7,18 +7,29 @@ from engine.booking.steps import Call, Placement, Steps
 from engine.domain.course import Course, CourseId, Op
 from engine.inventory import codec
 
-_STATES = {b"b": "booked", b"x": "cancelled"}
+_STATES = {b"b": "booked", b"h": "held", b"x": "ended"}
 
 
 def read_course(course: CourseId, location: int, placement: Placement) -> Steps[Course | None]:
-    """The course, or None where none was ever booked."""
+    """The course, or None where none ever began."""
     answer = yield Call(placement.keyspace.of_location(location), codec.read_course(course))
     if answer[:1] != b"V":
         return None
-    record = codec.course(answer[1:])
+    until_ms, packed = codec.begun(answer[1:])
+    record = codec.course(packed)
     if record.state not in _STATES:
         return None
-    return Course(course, location, _STATES[record.state], record.appointments)
+    return Course(
+        course,
+        location,
+        _STATES[record.state],
+        record.appointments,
+        record.revision,
+        until_ms,
+        record.given_vaccine,
+        record.given_day,
+        tuple(change.act.decode() for change in record.changes),
+    )
 
 
 def find_by_op(person: bytes, kind: int, op: Op, placement: Placement) -> Steps[Course | None]:

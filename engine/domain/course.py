@@ -6,6 +6,7 @@ import msgspec
 
 PERSON_KEY_BYTES = 16
 OP_BYTES = 16
+HERE = 255
 
 
 class Kind(IntEnum):
@@ -28,12 +29,17 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
 
 
 class Appointment(msgspec.Struct, frozen=True, gc=False):
-    """One seat taken for one dose of one course."""
+    """One seat taken for one dose of one course.
+
+    ``revision`` is the course's that brought it; ``where`` is ``HERE`` in the course's home, else the partition.
+    """
 
     dose: int
     session: int
     slot: int
     seat: int
+    revision: int = 1
+    where: int = HERE
 
 
 class CourseId(msgspec.Struct, frozen=True, gc=False):
@@ -45,12 +51,22 @@ class CourseId(msgspec.Struct, frozen=True, gc=False):
 
 
 class Course(msgspec.Struct, frozen=True, gc=False):
-    """A course as it is recorded. ``state`` is one of ``booked``, ``cancelled``."""
+    """A course as it is recorded. ``state`` is one of ``booked``, ``held``, ``ended``.
+
+    ``until_ms`` is when a hold ends, in its partition's clock. ``given_vaccine`` and ``given_day`` (see
+    ``engine.domain.given``) tell of the last dose given elsewhere, 0 for none. ``changes`` are the acts of the
+    writes that followed the first, newest first.
+    """
 
     id: CourseId
     location: int
     state: str
     appointments: tuple[Appointment, ...]
+    revision: int = 1
+    until_ms: int = 0
+    given_vaccine: int = 0
+    given_day: int = 0
+    changes: tuple[str, ...] = ()
 
 
 class Op(msgspec.Struct, frozen=True, gc=False):

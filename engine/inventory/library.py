@@ -14,8 +14,8 @@ from engine.redis.nodes import Nodes
 SCRIPTS = Path(__file__).parent / "scripts"
 # layout first, the operations in the order in which they use each other, the entry point last.
 PARTS = (
-    *("layout", "claim", "unclaim", "settle", "free", "take", "book"),
-    *("resolve", "cancel", "open", "read", "mark", "step"),
+    *("layout", "seats", "claim", "unclaim", "settle", "free", "end", "expire", "begin", "take", "book"),
+    *("resolve", "cancel", "hold", "move", "part", "open", "read", "mark", "step"),
 )
 
 

@@ -1,49 +1,63 @@
--- book: claim, take and settle in one operation, when person and location share the partition.
+-- book: claim, take and settle in one operation, when everybody and the location share the partition.
 --
--- record  b <c16Bc16I4I8   person kind op location not_after, then wishes <BI4I2: dose session slot
--- answers B <I4I2*         booked: generation, a seat per wish (also to the same op once more)
---         L <c1I4I4        another live course: 'v' verified booked here, else the guard's state; generation, location
---         F N D K          as take
+-- record  b <c16I8I4c16BI4B   a group (begin.lua); a member's number is the location, and none has parts
+-- answers B ..             begun, as take (also to the same op once more)
+--         L <Bc1I4I4       another live course: member, 'v' verified live here, else the guard's state; generation,
+--                          location
+--         F N T G D K      as take
 
--- The op has booked before: its old answer, also after a cancellation.
-local function booked_before(partition, person, kind, generation, location)
-  local key, field = course_at(partition, person, kind, generation)
-  local course = call('HGET', key, field)
-  if not course or byte(course) == 116 then return 'L' .. pack('<c1I4I4', 'c', generation, location) end
-  local _, _, appointments = course_parts(course)
-  return 'B' .. pack('<I4', generation) .. seats_of(appointments)
+-- The op has begun its courses before: its old answer, also after a cancellation.
+local function booked_before(partition, group)
+  local courses = {}
+  for i, member in ipairs(group) do
+    local key, field = guard_at(partition, member.person, member.kind)
+    local guard = call('HGET', key, field)
+    local known, generation, location = nil, 0, 0
+    if guard then known, generation, location = recall(guard, group.op) end
+    if known ~= 'same' then return 'T' .. char(i) end
+    local course = find_course(partition, member.person, member.kind, generation)
+    if not course or course.state == 't' then return 'L' .. pack('<Bc1I4I4', i, 'c', generation, location) end
+    courses[i] = course
+  end
+  return begun_before(partition, courses)
 end
 
--- Another op's course is live: say so at once if it is booked in this partition.
-local function live(partition, person, kind, answer)
+-- Another op's course is live: say so at once if it is live in this partition, and not a hold that is over.
+local function live(partition, member, i, answer)
   local _, generation, location = unpack('<c1I4I4', answer, 2)
-  local key, field = course_at(partition, person, kind, generation)
-  local course = call('HGET', key, field)
-  if course and byte(course) == 98 then return 'L' .. pack('<c1I4I4', 'v', generation, location) end
-  return answer
+  local course = find_course(partition, member.person, member.kind, generation)
+  if course and is_live(course) and not is_due(partition, course) then
+    return 'L' .. pack('<Bc1I4I4', i, 'v', generation, location)
+  end
+  return 'L' .. char(i) .. sub(answer, 2)
 end
 
-local function not_claimable(partition, person, kind, answer)
-  local code = sub(answer, 1, 1)
-  if code == '=' then return booked_before(partition, person, kind, unpack('<I4I4', answer, 2)) end
-  if code == 'L' then return live(partition, person, kind, answer) end
-  return answer
+-- Generations for everybody; or the answer, where somebody's guard may not be claimed.
+local function not_claimable(partition, group)
+  for i, member in ipairs(group) do
+    member.bucket, member.guard_field = guard_at(partition, member.person, member.kind)
+    member.guard = call('HGET', member.bucket, member.guard_field)
+    local generation, answer = claimable(member.guard, group.op)
+    if not generation then
+      local code = byte(answer)
+      if code == 61 then return booked_before(partition, group) end
+      if code == 76 then return live(partition, member, i, answer) end
+      return answer .. char(i)
+    end
+    member.generation = generation
+    local _, field = course_at(partition, member.person, member.kind, generation)
+    if call('HEXISTS', member.bucket, field) == 1 then return 'T' .. char(i) end
+  end
+  return nil
 end
 
 ops.b = function(partition, record)
-  local person, kind, op, location, not_after, at = unpack('<c16Bc16I4I8', record, 2)
-  local bucket, guard_field = guard_at(partition, person, kind)
-  local guard = call('HGET', bucket, guard_field)
-  local generation, answer = claimable(guard, op)
-  if not generation then return not_claimable(partition, person, kind, answer) end
-  if partition.now > not_after then return 'D' end
-  local _, field = course_at(partition, person, kind, generation)
-  if call('HEXISTS', bucket, field) == 1 then return 'T' end
-  local appointments, writes = choose(partition, record, at)
-  if not appointments then return writes end
-  emit(partition, 'b', person, kind, generation, op, appointments)
-  call('HSET', bucket, guard_field, guard_record('b', generation, location, op, guard),
-    field, course_record('b', op, #writes, appointments))
-  write_bytes(writes)
-  return 'B' .. pack('<I4', generation) .. seats_of(appointments)
+  local group = group_of(record)
+  local answer = not_claimable(partition, group)
+  if answer then return answer end
+  if partition.now > group.not_after then return 'D' end
+  return begin(partition, group, function(member)
+    call('HSET', member.bucket, member.guard_field,
+      guard_record('b', member.generation, member.number, group.op, member.guard))
+  end)
 end

@@ -8,17 +8,28 @@
 --                         certified (run_id of the process that may sell), last (id of the last event),
 --                         mark (of the persister, see mark.lua)
 --   {p07}:wait            string, empty: what is written before a WAIT for replicas
+--   {p07}:holds           sorted set: course fields of the holds that run, by the time at which they end
 --   {p07}:rebuild         string, only while the partition is being rebuilt: the token of that rebuild
 --   {p07}:session:<id>    string: state, width, then the seat mask (bit 1 = free)
 --   {p07}:person:<xx>     hash bucket by two bytes of the person key. A guard's field is person, kind (17 bytes),
---                         a course's is person, kind, generation (21 bytes)
+--                         a course's is person, kind, generation (21 bytes), a part's is person, kind, generation,
+--                         dose, revision (24 bytes)
 --
--- format appointment <BI4I2I2       dose session slot seat
+-- A course is recorded in one partition, its home. Seats elsewhere are parts there; the home's record says whether
+-- they count. Each change of a record raises its revision; an appointment has the revision that brought it.
+--
+-- format appointment <BBI2I4I2I2    dose where revision session slot seat; where 255 is here, else that partition
 -- format wish        <BI4I2         dose session slot
 -- format guard       <c1I4I4c16     state generation location op, then memories
 -- format memory      <c16I4I4       op generation location of an earlier course, newest first
--- format course      <c1c16B        state op count, then appointments, then the cancelling op
--- format event       <Bc1I8c16BI4c16B  version type at_ms person kind generation op count, then appointments
+-- format course      <c1I2c16BI2B   state revision op given_vaccine given_day count, then appointments, then changes
+-- format change      <c16c1B        op act count of an earlier write, newest first, then what it left as appointments
+-- format part        <c1Bc16I4I2I2  state home op session slot seat
+-- format event       <Bc1I8c16BI4I2c16B  version type at_ms person kind generation revision op count, then entries,
+--                                   then a tail if it says anything
+-- format entry       <c1BBI2I4I2I2  verb, then an appointment: + taken here, - given back here, > taken elsewhere and
+--                                   counts now, < taken elsewhere and counts no more
+-- format tail        <I8BI2         until_ms given_vaccine given_day
 -- format session     <c1B           state width, then the mask
 --
 -- An op is 16 bytes: 8 of the idempotency key, 8 of the request's digest.
@@ -33,7 +44,10 @@ end
 
 local NO_OP = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
 local MEMORIES_MAX = 4
-local EVENT_VERSION = 1
+-- More than a campaign allows changes (engine/limits.py, CHANGES_MAX), extensions, a confirmation and an end.
+local CHANGES_MAX = 16
+local EVENT_VERSION = 2
+local HERE = 255
 
 -- The op codes, filled by the scripts that follow; every one is function(partition, record) -> answer.
 local ops = {}
@@ -73,68 +87,96 @@ local function freed(guard)
 end
 
 -- Courses -------------------------------------------------------------------------------------------------
+-- States: b booked, h held, x ended, t tombstone ("never booked and never will be").
 
 local function course_at(partition, person, kind, generation)
   return bucket_of(partition, person), person .. pack('<BI4', kind, generation)
 end
 
-local function course_record(state, op, count, appointments)
-  return pack('<c1c16B', state, op, count) .. appointments
+local function course_of(record)
+  local state, revision, op, vaccine, day, count = unpack('<c1I2c16BI2B', record)
+  local ends = 23 + 12 * count
+  return { state = state, revision = revision, op = op, vaccine = vaccine, day = day,
+    appointments = sub(record, 24, ends), changes = sub(record, ends + 1) }
 end
 
-local function course_parts(record)
-  local state, op, count = unpack('<c1c16B', record)
-  return state, op, sub(record, 19, 18 + 9 * count), sub(record, 19 + 9 * count)
+local function course_record(course)
+  return pack('<c1I2c16BI2B', course.state, course.revision, course.op, course.vaccine, course.day,
+    #course.appointments / 12) .. course.appointments .. course.changes
 end
 
--- Seats ---------------------------------------------------------------------------------------------------
-
-local HEADER = 2
-local LOWEST, POWER = {}, {}
-for bit = 0, 7 do POWER[bit] = 2 ^ bit end
-for mask = 1, 255 do
-  local rest, bit = mask, 0
-  while rest % 2 == 0 do rest, bit = rest / 2, bit + 1 end
-  LOWEST[mask] = bit
+local function is_live(course)
+  return course.state == 'b' or course.state == 'h'
 end
 
-local function session_at(partition, session)
-  return partition.prefix .. 'session:' .. session
+-- Length of the change that begins at this place.
+local function change_length(changes, at)
+  return 18 + 12 * byte(changes, at + 17)
 end
 
--- Lowest free seat of a slot: seat, 0-based offset of its byte, that byte without it. nil when the slot is full.
-local function lowest_free(stock, slot)
-  local width = byte(stock, 2)
-  local first = HEADER + slot * width
-  for i = 0, width - 1 do
-    local mask = byte(stock, first + i + 1)
-    if mask ~= 0 then
-      local bit = LOWEST[mask]
-      return i * 8 + bit, first + i, mask - POWER[bit]
-    end
+-- How many changes of a kind a course remembers.
+local function count_changes(course, act)
+  local changes, count, at = course.changes, 0, 1
+  while at <= #changes do
+    if sub(changes, at + 16, at + 16) == act then count = count + 1 end
+    at = at + change_length(changes, at)
   end
-  return nil
+  return count
 end
 
-local function has_slot(stock, slot)
-  return HEADER + (slot + 1) * byte(stock, 2) <= #stock
+local function change_record(op, act, appointments)
+  return pack('<c16c1B', op, act, #appointments / 12) .. appointments
 end
 
--- Offset and value of the byte once `seat` is free again. nil when it is free already: something is torn.
-local function given_back(stock, slot, seat)
-  local width, bit = byte(stock, 2), seat % 8
-  local offset = HEADER + slot * width + (seat - bit) / 8
-  local mask = byte(stock, offset + 1)
-  if mask % (2 * POWER[bit]) >= POWER[bit] then return nil end
-  return offset, mask + POWER[bit]
+-- Raise the revision and remember that the op did this. `left`: the appointments after a move.
+local function remember(course, op, act, left)
+  local changes = change_record(op, act, left or '') .. course.changes
+  local at, count = 1, 0
+  while at <= #changes and count < CHANGES_MAX do at, count = at + change_length(changes, at), count + 1 end
+  course.changes, course.revision = sub(changes, 1, at - 1), course.revision + 1
+end
+
+-- What a course knows of an op: 'same', its act and the appointments that it left; 'conflict' when the key was used
+-- for another request; nil when it never saw it.
+local function recall_change(course, op)
+  local key, changes, at = sub(op, 1, 8), course.changes, 1
+  while at <= #changes do
+    local past, act, count = unpack('<c16c1B', changes, at)
+    if sub(past, 1, 8) == key then
+      if past ~= op then return 'conflict' end
+      return 'same', act, sub(changes, at + 18, at + 17 + 12 * count)
+    end
+    at = at + change_length(changes, at)
+  end
+  if sub(course.op, 1, 8) ~= key then return nil end
+  if course.op ~= op then return 'conflict' end
+  return 'same', 'b', course.appointments
+end
+
+-- Appointments split into those kept, those that end here, and those that end elsewhere. `doses`: the set of doses
+-- that end; nil for all.
+local function split(appointments, doses)
+  local kept, here, elsewhere = {}, {}, {}
+  for at = 1, #appointments, 12 do
+    local dose, where = byte(appointments, at, at + 1)
+    local into = (doses and not doses[dose]) and kept or where == HERE and here or elsewhere
+    into[#into + 1] = sub(appointments, at, at + 11)
+  end
+  return concat(kept), concat(here), concat(elsewhere)
 end
 
 -- Events --------------------------------------------------------------------------------------------------
 
+local function entries(verb, appointments)
+  local told = {}
+  for at = 1, #appointments, 12 do told[#told + 1] = verb .. sub(appointments, at, at + 11) end
+  return concat(told)
+end
+
 -- An item's first write, always: nothing changes that the outbox does not tell. XADD is also the last
 -- command of an item that can be refused; those after it write keys whose types were read before.
-local function emit(partition, kind_of_event, person, kind, generation, op, appointments)
-  local event = pack('<Bc1I8c16BI4c16B', EVENT_VERSION, kind_of_event, partition.now, person, kind, generation, op,
-    #appointments / 9) .. appointments
+local function emit(partition, kind_of_event, course, op, told, tail)
+  local event = pack('<Bc1I8c16BI4I2c16B', EVENT_VERSION, kind_of_event, partition.now, course.person, course.kind,
+    course.generation, course.revision, op, #told / 13) .. told .. (tail or '')
   partition.last_event = call('XADD', partition.outbox, partition.epoch .. '-*', 'e', event)
 end

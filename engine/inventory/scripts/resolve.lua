@@ -1,20 +1,27 @@
--- resolve: decides the fate of a course in doubt. Where no take has come, a tombstone is written, so that a
--- late one is refused; after this the answer never changes from T to anything else.
+-- resolve: decides the fate of a course in doubt, or of a change to it. Where no take has come, a tombstone is
+-- written, so that a late one is refused; where the course is still at the revision that a change started from, it
+-- gets the next one, so that the change is refused if it comes late. A hold that is over ends.
 --
--- record  r <c16BI4        person kind generation
--- answers B ..             booked: the course record
---         X                cancelled
+-- record  r <c16BI4I2      person kind generation revision that the change started from; 0 where there is none
+-- answers B ..             live: the course's record
+--         X                ended
 --         T                a tombstone stands: never booked, never will be
 
 ops.r = function(partition, record)
-  local person, kind, generation = unpack('<c16BI4', record, 2)
-  local key, field = course_at(partition, person, kind, generation)
-  local course = call('HGET', key, field)
+  local person, kind, generation, revision = unpack('<c16BI4I2', record, 2)
+  local course = find_course(partition, person, kind, generation)
   if not course then
-    call('HSET', key, field, course_record('t', NO_OP, 0, ''))
+    local key, field = course_at(partition, person, kind, generation)
+    call('HSET', key, field, course_record({ state = 't', revision = 0, op = NO_OP, vaccine = 0, day = 0,
+      appointments = '', changes = '' }))
     return 'T'
   end
-  local state = byte(course)
-  if state == 98 then return 'B' .. course end
-  return state == 116 and 'T' or 'X'
+  if course.state == 't' then return 'T' end
+  if is_live(course) and is_due(partition, course) then end_course(partition, course, NO_OP, 'e') end
+  if course.state == 'x' then return 'X' end
+  if course.revision == revision then
+    course.revision = revision + 1
+    call('HSET', course.key, course.field, course_record(course))
+  end
+  return 'B' .. course_record(course)
 end

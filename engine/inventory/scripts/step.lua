@@ -10,7 +10,7 @@
 --         OOM              memory is full: nothing was done
 --
 -- dosebook_drain: the same for the operations that give something back, only tell what is, or let Postgres go on
--- (free, settle, unclaim, resolve, cancel, the reads, mark), which pass when memory is full; any other is an item
+-- (free, settle, unclaim, resolve, cancel, drop, expire, confirm, keep, quit, the reads, mark), which pass when memory is full; any other is an item
 -- in error.
 --
 -- dosebook_found: creates an empty partition, certified for this process: it has nothing that could be older.
@@ -76,7 +76,8 @@ local function wrong_epoch(epoch)
   return redis.error_reply('EPOCH the partition is closed or rebuilt: its epoch is ' .. (epoch or 'none'))
 end
 
-local DRAINS = { s = true, u = true, f = true, r = true, x = true, g = true, l = true, m = true }
+local DRAINS = { s = true, u = true, f = true, r = true, x = true, g = true, l = true, m = true, e = true, y = true,
+  d = true, k = true, q = true }
 
 local function run(keys, args, allowed)
   if not call then bind() end

@@ -1,63 +1,45 @@
--- take: all seats of a course or none, the commit point of a booking at one location.
+-- take: all seats of a course, or of a household's courses, or none: the commit point of what begins at one location.
+-- Seats elsewhere were set aside before (part.lua), and count from here on.
 --
--- record  t <c16BI4c16I8   person kind generation op not_after, then wishes <BI4I2: dose session slot
--- answers B <I2*           booked: a seat per wish; the same op once more gets the same, even after a cancellation
---         F <B             full: dose, then that session's stock; nothing was written
---         N <B             dose: no such open session or slot, or two wishes for one slot
---         T                a tombstone stands: this generation was given up
---         K                this generation belongs to another op
+-- record  t <c16I8I4c16BI4B   a group (begin.lua); a member's number is its generation
+-- answers B <I8            begun: until_ms of a hold, else 0; then for each member <I4 generation and a seat <I2 per
+--                          wish. The same op once more gets the same, even after a cancellation
+--         F <BB            full: member, dose, then that session's stock; nothing was written
+--         N <BB            member, dose: no such open session or slot
+--         T <B             member: a tombstone stands, this generation was given up
+--         K <B             member: this generation belongs to another op
+--         G                the hold in whose place this comes is gone
 --         D                the deadline not_after has passed
 
-local function seats_of(appointments)
-  local seats = {}
-  for at = 8, #appointments, 9 do seats[#seats + 1] = sub(appointments, at, at + 1) end
-  return concat(seats)
-end
-
--- Choose a seat for every wish in record[at..]. Reads only. Returns the appointments packed and the list of
--- byte writes {key, offset, value}; or nil and the refusal.
-local function choose(partition, record, at)
-  local appointments, writes, slots = {}, {}, {}
-  while at <= #record do
-    local dose, session, slot = unpack('<BI4I2', record, at)
-    local key = session_at(partition, session)
-    local stock, place = call('GET', key), session .. '/' .. slot
-    if not stock or byte(stock) ~= 111 or not has_slot(stock, slot) or slots[place] then
-      return nil, 'N' .. char(dose)
-    end
-    local seat, offset, value = lowest_free(stock, slot)
-    if not seat then return nil, 'F' .. char(dose) .. stock end
-    slots[place] = true
-    appointments[#appointments + 1] = sub(record, at, at + 6) .. pack('<I2', seat)
-    writes[#writes + 1] = { key, offset, char(value) }
-    at = at + 7
+-- The courses of the group's generations, if there are any; else nil and perhaps the refusal.
+local function taken_before(partition, group)
+  local courses = {}
+  for i, member in ipairs(group) do
+    local course = find_course(partition, member.person, member.kind, member.generation)
+    if course and course.state == 't' then return nil, 'T' .. char(i) end
+    if course and course.op ~= group.op then return nil, 'K' .. char(i) end
+    courses[#courses + 1] = course
   end
-  if #writes == 0 then return nil, 'N\0' end
-  return concat(appointments), writes
+  if #courses == 0 then return nil end
+  if #courses < #group then return nil, 'T\1' end
+  return courses
 end
 
-local function write_bytes(writes)
-  for _, write in ipairs(writes) do call('SETRANGE', write[1], write[2], write[3]) end
-end
-
--- The answer of a course that exists to the op that asks for it.
-local function taken_before(record, op)
-  local state, taken_by, appointments = course_parts(record)
-  if state == 't' then return 'T' end
-  if taken_by ~= op then return 'K' end
-  return 'B' .. seats_of(appointments)
+-- The guard is settled here if it is here.
+local function settle_here(partition, member)
+  local key, field = guard_at(partition, member.person, member.kind)
+  local guard = call('HGET', key, field)
+  if not guard then return end
+  local state, generation = unpack('<c1I4', guard)
+  if generation == member.generation and state ~= 'f' then call('HSET', key, field, 'b' .. sub(guard, 2)) end
 end
 
 ops.t = function(partition, record)
-  local person, kind, generation, op, not_after, at = unpack('<c16BI4c16I8', record, 2)
-  local key, field = course_at(partition, person, kind, generation)
-  local before = call('HGET', key, field)
-  if before then return taken_before(before, op) end
-  if partition.now > not_after then return 'D' end
-  local appointments, writes = choose(partition, record, at)
-  if not appointments then return writes end
-  emit(partition, 'b', person, kind, generation, op, appointments)
-  call('HSET', key, field, course_record('b', op, #writes, appointments))
-  write_bytes(writes)
-  return 'B' .. seats_of(appointments)
+  local group = group_of(record)
+  for _, member in ipairs(group) do member.generation = member.number end
+  local courses, refusal = taken_before(partition, group)
+  if courses then return begun_before(partition, courses) end
+  if refusal then return refusal end
+  if partition.now > group.not_after then return 'D' end
+  return begin(partition, group, function(member) settle_here(partition, member) end)
 end
