@@ -62,12 +62,50 @@ KINDS: dict[str, Kind] = {
     ),
     "unknown-session": Kind(422, "There is no such session", _SEARCH),
     "unknown-slot": Kind(422, "The session has no such slot", _SEARCH),
-    "two-locations": Kind(422, "The doses are at two locations", "Choose both doses at one location."),
+    "doses": Kind(
+        422,
+        "These doses make no course",
+        "Ask for dose 1 and dose 2, one of them, or dose 1 of a booster, each once.",
+    ),
+    "two-locations": Kind(
+        422, "The doses are at two locations", "Choose all doses that are booked together at one location."
+    ),
     "two-vaccines": Kind(422, "The doses are of two vaccines", "Choose the same vaccine for both doses."),
     "one-dose": Kind(422, "This vaccine has no second dose now", "Choose another vaccine."),
-    "slot-past": Kind(
-        422, "The first dose's slot has begun", "Search again: /v1/availability has later slots."
+    "second-dose-needed": Kind(
+        422, "One dose is not enough", "Choose dose 2 as well, or a vaccine of which one dose is enough."
     ),
+    "given-missing": Kind(
+        422, "The last dose is not known", "Give the vaccine and the day of the last dose, then ask again."
+    ),
+    "given-already": Kind(
+        422, "Dose 1 has been given", "Ask for dose 2 alone, or correct what was said of the last dose."
+    ),
+    "given-in-future": Kind(422, "The last dose lies in the future", "Correct its day."),
+    "vaccine-not-admitted": Kind(
+        422, "This vaccine is not for this person now", "Choose another vaccine, or a later day."
+    ),
+    "cohort-not-open": Kind(
+        422, "It is not this person's turn yet", "Book from the day that is named, or choose a later dose."
+    ),
+    "booster-not-due": Kind(422, "The booster is not due yet", "Choose a day from the one that is named."),
+    "no-such-dose": Kind(422, "The course has no such dose", "Ask for a dose that is booked."),
+    "slot-begun": Kind(
+        422, "The dose's slot has begun", "It can be neither moved nor cancelled; a later dose can."
+    ),
+    "cut-off": Kind(422, "It is too late to change this dose", "Keep it, or ask the helpline."),
+    "changes-used": Kind(
+        422, "The course was changed as often as it may be", "Keep it, or cancel all of it and book anew."
+    ),
+    "household-size": Kind(
+        422,
+        "Too many people, or none",
+        f"Book for at most {limits.HOUSEHOLD_MAX} people together.",
+    ),
+    "not-neighbouring": Kind(
+        422, "The first doses lie too far apart", "Choose neighbouring times, or book one by one."
+    ),
+    "slot-past": Kind(422, "The slot has begun", "Search again: /v1/availability has later slots."),
     "doses-out-of-order": Kind(
         422, "Dose 2 is not after dose 1", "Swap the doses, or choose a later dose 2."
     ),

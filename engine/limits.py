@@ -39,6 +39,13 @@ COLLECTOR_THRESHOLDS = (50_000, 20, 50)
 BODY_BYTES_MAX = 16_384
 # Lines of a session.
 LINES_MAX = 400
+# Changes of one course that the engine remembers, so that a late duplicate of any of them gets its old
+# answer. A campaign may allow fewer, never more.
+CHANGES_MAX = 8
+# Groups that people can declare: they are packed into 32 bits.
+GROUPS_MAX = 32
+# People who book together: one call takes all their seats.
+HOUSEHOLD_MAX = 8
 # Alternatives that a refusal names.
 ALTERNATIVES_MAX = 3
 # Places that one search answers with, pairs of slots named for each, and locations that it looks at.

@@ -249,6 +249,8 @@ def _sessions(week: WeekPlan, calendar: list[date]) -> Iterator[SessionPlan]:
         starts_at, elapsed = _opening_of(week.location.zone, day, opens, closes)
         if elapsed != closes - opens:
             plan = _plan_changed_day(week, plan, day)
+        if not plan.slots:
+            continue  # All of its opening hours are in the hour that summer time takes away.
         yield SessionPlan(
             location=week.location.id,
             vaccine=week.vaccine,
@@ -269,8 +271,16 @@ def _opening_of(zone: str, day: date, opens: int, closes: int) -> tuple[datetime
 
 
 def _instant(zone: str, day: date, minute: int) -> datetime:
-    """The instant of a local time of day, given in minutes after midnight by the clock on the wall."""
-    return (datetime.combine(day, time(), ZoneInfo(zone)) + timedelta(minutes=minute)).astimezone(UTC)
+    """The instant of a local time of day, given in minutes after midnight by the clock on the wall.
+
+    A time that comes twice is its first occurrence; one that summer time skips is the end of what it skips,
+    so that later times of a day are never earlier instants.
+    """
+    local = ZoneInfo(zone)
+    wall = datetime.combine(day, time(), local) + timedelta(minutes=minute)
+    while (instant := wall.astimezone(UTC)).astimezone(local) != wall:
+        wall += timedelta(minutes=1)
+    return instant
 
 
 def _plan_changed_day(week: WeekPlan, plan: DayPlan, day: date) -> DayPlan:

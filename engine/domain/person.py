@@ -16,6 +16,13 @@ class Facts(msgspec.Struct, frozen=True):
         before_birthday = (day.month, day.day) < (self.birth_date.month, self.birth_date.day)
         return day.year - self.birth_date.year - before_birthday
 
+    def day_of_age(self, years: int) -> date:
+        """The first day of that age."""
+        try:
+            return self.birth_date.replace(year=self.birth_date.year + years)
+        except ValueError:
+            return date(self.birth_date.year + years, 3, 1)
+
 
 class Given(msgspec.Struct, frozen=True, gc=False):
     """The last dose that was given elsewhere, as the person declares it."""

@@ -55,8 +55,14 @@ def test_sessions_that_do_not_go_together(second: Session, rule: Rule) -> None:
 
 @pytest.mark.parametrize(("gap", "allowed"), [(20, False), (21, True), (49, True), (50, False)])
 def test_both_ends_of_the_interval(gap: int, allowed: bool) -> None:
-    refusal = None if allowed else Impossible(Rule.INTERVAL, 2, gap, 21, 49)
-    assert days_rule(gap) == refusal
+    refused = days_rule(gap)
+    if allowed:
+        assert refused is None
+        return
+    assert refused is not None
+    assert (refused.rule, refused.dose, refused.days) == (Rule.INTERVAL, 2, gap)
+    assert (refused.days_min, refused.days_max) == (21, 49)
+    assert (refused.from_day, refused.until_day) == (DAY + timedelta(days=21), DAY + timedelta(days=49))
 
 
 def test_a_slot_that_has_begun_is_past() -> None:
@@ -67,8 +73,11 @@ def test_a_slot_that_has_begun_is_past() -> None:
 
 def test_a_vaccine_without_an_interval_has_no_second_dose() -> None:
     assert days_rule(21, vaccine="janssen") == Impossible(Rule.ONE_DOSE)
-    assert days_rule(21, vaccine="of another campaign") == Impossible(Rule.ONE_DOSE)
     assert days_rule(21, now=datetime(2021, 6, 15, 12, tzinfo=UTC)) == Impossible(Rule.ONE_DOSE)
+
+
+def test_a_vaccine_of_another_campaign_is_unknown() -> None:
+    assert days_rule(21, vaccine="of another campaign") == Impossible(Rule.UNKNOWN_VACCINE)
 
 
 def test_days_are_local_dates_not_hours() -> None:
