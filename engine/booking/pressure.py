@@ -63,9 +63,11 @@ class Pressure:
             return Level.HOLDS
         return Level.SOME_BOOKINGS if share >= limits.PRESSURE_SLOW else Level.NOTHING
 
-    def admit(self, *partitions: int) -> None:
-        """Let a booking in that writes to these partitions, or raise ``Backlogged``."""
+    def admit(self, *partitions: int, holds: bool = False) -> None:
+        """Let a booking, or a hold, in that writes to these partitions, or raise ``Backlogged``."""
         share = max(map(self.share, partitions))
+        if holds and share >= limits.PRESSURE_HOLDS:
+            raise Backlogged(f"partitions {partitions} hold no more seats for now")
         if share < limits.PRESSURE_SLOW:
             return
         if self._chance() * (1 - limits.PRESSURE_SLOW) >= 1 - share:

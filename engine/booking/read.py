@@ -46,3 +46,25 @@ def find_by_op(person: bytes, kind: int, op: Op, placement: Placement) -> Steps[
                 yield from read_course(CourseId(person, kind, memory.generation), memory.location, placement)
             )
     return None
+
+
+def find_live(person: bytes, kind: int, placement: Placement) -> Steps[Course | None]:
+    """The person's live course of this kind, held or booked; None where there is none."""
+    answer = yield Call(placement.keyspace.of_person(person), codec.read_guard(person, kind))
+    if answer[:1] != b"V":
+        return None
+    guard = codec.guard(answer[1:])
+    if guard.state == b"f":
+        return None
+    course = yield from read_course(CourseId(person, kind, guard.generation), guard.location, placement)
+    return course if course is not None and course.state != "ended" else None
+
+
+def moved_before(course: CourseId, location: int, op: Op, placement: Placement) -> Steps[Course | None]:
+    """The course as this op has moved it before; None where it has not. Revision 0 moves nothing."""
+    home = placement.keyspace.of_location(location)
+    answer = yield Call(home, codec.move(codec.Move(course, op, 0, 0, frozenset())))
+    if answer[:1] != b"V":
+        return None
+    appointments = codec.appointments(answer[1 + codec.REVISION.size :])
+    return Course(course, location, "booked", appointments)

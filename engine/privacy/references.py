@@ -1,37 +1,42 @@
-"""Signed opaque references: what clients hold instead of person keys and course ids.
+"""Opaque references: what clients hold instead of person keys and course ids.
 
-A reference is a prefix by kind, then payload and tag in lower-case hexadecimal (base32 would be a quarter
-shorter, and cost five times as much on the way of every booking). The tag is 8 bytes of HMAC-SHA256 over
-prefix and payload, so that one kind never passes for another. Each payload has exactly one spelling. A
+A reference is a prefix by kind, then its payload under AES-SIV (RFC 5297) in lower-case hexadecimal: encrypted,
+because it carries what the campaign's rules need to know of a person, and authenticated with 128 bits over
+prefix and payload, so that one kind never passes for another. The same payload has the same, one spelling. A
 forged, cut or foreign reference decodes to None, and nothing tells these apart.
 """
 
-import hmac
 import struct
 
 import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-TAG_BYTES = 8
+TAG_BYTES = 16
 PERSON_PREFIX, BOOKING_PREFIX, OPERATION_PREFIX = "per_", "bkg_", "opr_"
 
-_PERSON = struct.Struct("<16s")
-_BOOKING = struct.Struct("<16sBII")
-_OPERATION = struct.Struct("<16sB16sQ")
+_PERSON = struct.Struct("<16sHI")
+_BOOKING = struct.Struct("<16sBIIHI")
+_OPERATION = struct.Struct("<16sB16sQHI")
 
 
 class PersonRef(msgspec.Struct, frozen=True, gc=False):
-    """A registered person."""
+    """A registered person. ``born``: days since 1900-01-01; ``groups``: the declared ones as bits."""
 
     person: bytes
+    born: int = 0
+    groups: int = 0
 
 
 class BookingRef(msgspec.Struct, frozen=True, gc=False):
-    """A course, and the location that knows it."""
+    """A course, the location that knows it, and what rules know of its person."""
 
     person: bytes
     kind: int
     generation: int
     location: int
+    born: int = 0
+    groups: int = 0
 
 
 class OperationRef(msgspec.Struct, frozen=True, gc=False):
@@ -41,55 +46,62 @@ class OperationRef(msgspec.Struct, frozen=True, gc=False):
     kind: int
     op: bytes
     not_after_ms: int
+    born: int = 0
+    groups: int = 0
 
 
 class References:
-    """Encodes and decodes references under the deployment's key."""
+    """Encodes and decodes references under the deployment's key of 32 bytes."""
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._cipher = AESSIV(key)
 
     def of_person(self, ref: PersonRef) -> str:
         """``per_...``."""
-        return self._sign(PERSON_PREFIX, _PERSON.pack(ref.person))
+        return self._seal(PERSON_PREFIX, _PERSON.pack(ref.person, ref.born, ref.groups))
 
     def of_booking(self, ref: BookingRef) -> str:
         """``bkg_...``."""
-        return self._sign(BOOKING_PREFIX, _BOOKING.pack(ref.person, ref.kind, ref.generation, ref.location))
+        return self._seal(
+            BOOKING_PREFIX,
+            _BOOKING.pack(ref.person, ref.kind, ref.generation, ref.location, ref.born, ref.groups),
+        )
 
     def of_operation(self, ref: OperationRef) -> str:
         """``opr_...``."""
-        return self._sign(OPERATION_PREFIX, _OPERATION.pack(ref.person, ref.kind, ref.op, ref.not_after_ms))
+        return self._seal(
+            OPERATION_PREFIX,
+            _OPERATION.pack(ref.person, ref.kind, ref.op, ref.not_after_ms, ref.born, ref.groups),
+        )
 
     def person(self, text: str) -> PersonRef | None:
         """The person, or None where the reference was not made here."""
-        payload = self._verified(PERSON_PREFIX, text, _PERSON.size)
-        return None if payload is None else PersonRef(payload)
+        payload = self._opened(PERSON_PREFIX, text, _PERSON.size)
+        return None if payload is None else PersonRef(*_PERSON.unpack(payload))
 
     def booking(self, text: str) -> BookingRef | None:
         """The booking, or None where the reference was not made here."""
-        payload = self._verified(BOOKING_PREFIX, text, _BOOKING.size)
+        payload = self._opened(BOOKING_PREFIX, text, _BOOKING.size)
         return None if payload is None else BookingRef(*_BOOKING.unpack(payload))
 
     def operation(self, text: str) -> OperationRef | None:
         """The operation, or None where the reference was not made here."""
-        payload = self._verified(OPERATION_PREFIX, text, _OPERATION.size)
+        payload = self._opened(OPERATION_PREFIX, text, _OPERATION.size)
         return None if payload is None else OperationRef(*_OPERATION.unpack(payload))
 
-    def _tag(self, prefix: str, payload: bytes) -> bytes:
-        return hmac.digest(self._key, prefix.encode() + payload, "sha256")[:TAG_BYTES]
+    def _seal(self, prefix: str, payload: bytes) -> str:
+        return prefix + self._cipher.encrypt(payload, [prefix.encode()]).hex()
 
-    def _sign(self, prefix: str, payload: bytes) -> str:
-        return prefix + (payload + self._tag(prefix, payload)).hex()
-
-    def _verified(self, prefix: str, text: str, payload_bytes: int) -> bytes | None:
+    def _opened(self, prefix: str, text: str, payload_bytes: int) -> bytes | None:
         if not text.startswith(prefix):
             return None
-        signed = _bytes_of(text[len(prefix) :], payload_bytes + TAG_BYTES)
-        if signed is None:
+        sealed = _bytes_of(text[len(prefix) :], payload_bytes + TAG_BYTES)
+        if sealed is None:
             return None
-        payload, tag = signed[:payload_bytes], signed[payload_bytes:]
-        return payload if hmac.compare_digest(tag, self._tag(prefix, payload)) else None
+        try:
+            return self._cipher.decrypt(sealed, [prefix.encode()])
+        except InvalidTag:
+            return None
 
 
 def _bytes_of(text: str, size: int) -> bytes | None:

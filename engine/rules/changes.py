@@ -58,13 +58,17 @@ def check_move(
 ) -> Refusal | None:
     """Whether doses of the course ``current`` may go to where ``moved`` says, as a course of this kind.
 
+    A dose that the course does not have (it was given up) is added, which counts as a change too.
     Where dose 1 moves alone and dose 2 no longer fits, the refusal is ``INTERVAL`` for dose 2, with the days
     from ``from_day`` to ``until_day`` on which it would fit. ``today``: as in ``courses.check``.
     """
     numbers = {dose.number for dose in moved}
-    refusal = check(rules.campaign, Act.MOVE, numbers, current, changed, now)
+    going = numbers & {dose.number for dose in current}
+    refusal = check(rules.campaign, Act.MOVE, going, current, changed, now) if going else None
     if refusal is not None:
         return refusal
+    if changed >= rules.campaign.changes.changes_max:
+        return Refusal(Rule.CHANGES_USED)
     kept = [dose for dose in current if dose.number not in numbers]
     kept_numbers = {dose.number for dose in kept}
     return courses.check(rules, kind, [*kept, *moved], person, now, today, kept=kept_numbers)

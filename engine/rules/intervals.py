@@ -32,6 +32,8 @@ class NoIntervalError(LookupError):
 class Vaccine(msgspec.Struct, frozen=True, gc=False):
     """A product of the campaign: ``doses`` of the primary course (1 or 2), ``age_min`` in years.
 
+    ``number`` is the state's (VAC-SI, 1 to 255), which stands for the code where bytes count.
+
     ``days_min``/``days_max`` is the interval that the product table states. It counts only where the
     dated rules say nothing of the vaccine at all.
     """
@@ -40,6 +42,7 @@ class Vaccine(msgspec.Struct, frozen=True, gc=False):
     name: str
     doses: int
     age_min: int
+    number: int
     days_min: int | None = None
     days_max: int | None = None
 
@@ -58,6 +61,7 @@ class Intervals:
 
     def __init__(self, vaccines: Iterable[Vaccine], rules: Iterable[IntervalRule]) -> None:
         self.vaccines = {vaccine.code: vaccine for vaccine in vaccines}
+        self.by_number = {vaccine.number: vaccine for vaccine in self.vaccines.values()}
         self._rules: dict[str, list[IntervalRule]] = {}
         for rule in sorted(rules, key=lambda rule: rule.since):
             self.vaccine(rule.vaccine)
@@ -104,7 +108,7 @@ def _stated(vaccine: Vaccine) -> tuple[int, int]:
 
 def load_vaccines(path: Path) -> list[Vaccine]:
     """The vaccines of ``vaccins.csv``; ``BadRowError`` for a row that cannot be read."""
-    columns = ("code", "nom_commercial", "doses_primovaccination", "age_min_fr")
+    columns = ("code", "nom_commercial", "doses_primovaccination", "age_min_fr", "code_vacsi")
     vaccines: dict[str, Vaccine] = {}
     for row in read_rows(path, (*columns, "intervalle_min_jours", "intervalle_max_jours")):
         code = row.filled("code")
@@ -116,6 +120,7 @@ def load_vaccines(path: Path) -> list[Vaccine]:
             name=row.filled("nom_commercial"),
             doses=row.integer("doses_primovaccination", 1, 2),
             age_min=row.integer("age_min_fr", 0, 120),
+            number=row.integer("code_vacsi", 1, 255),
             days_min=days_min,
             days_max=row.optional_integer("intervalle_max_jours", days_min or 1, _DAYS_MAX),
         )

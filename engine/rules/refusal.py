@@ -41,6 +41,7 @@ class Rule(StrEnum):
     CHANGES_USED = "changes-used"
     # The household does not go together.
     HOUSEHOLD_SIZE = "household-size"
+    HOUSEHOLD_TWICE = "household-twice"
     TWO_LOCATIONS = "two-locations"
     NOT_NEIGHBOURING = "not-neighbouring"
 

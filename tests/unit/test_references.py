@@ -1,4 +1,4 @@
-"""Signed references: one spelling each, and nothing but our own decodes."""
+"""Sealed references: one spelling each, and nothing but our own decodes."""
 
 import string
 
