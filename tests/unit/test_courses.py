@@ -122,14 +122,24 @@ def test_doses_that_make_no_pair(doses: list[Dose], refusal: Refusal) -> None:
     assert asked(*doses) == refusal
 
 
-def test_each_dose_is_admitted_on_its_own_day() -> None:
-    """Admitted on both days, or on that of dose 2 only: the refusal names dose 1 and its first day."""
+def test_dose_1_is_admitted_on_its_own_day() -> None:
     birthday = TODAY + timedelta(days=20)
     child = Person(Facts(birthday.replace(year=birthday.year - 12)))
     refused = asked(dose(1, 19), dose(2, 47), person=child)
     assert refused is not None
     assert (refused.rule, refused.dose, refused.from_day) == (Rule.VACCINE_NOT_ADMITTED, 1, birthday)
     assert asked(dose(1, 20), dose(2, 48), person=child) is None
+
+
+def test_dose_2_is_admitted_on_its_own_day() -> None:
+    """A campaign for minors only, and somebody who is 18 before dose 2."""
+    minors = tuple(cohort for cohort in RULES.campaign.cohorts if cohort.name == "minors-12")
+    rules = Rules(msgspec.structs.replace(RULES.campaign, cohorts=minors), INTERVALS)
+    birthday = TODAY + timedelta(days=29)
+    minor = Person(Facts(birthday.replace(year=birthday.year - 18)))
+    refused = check(rules, Kind.PRIMARY, [dose(1, 1), dose(2, 29)], minor, NOW, TODAY)
+    assert refused == Refusal(Rule.COHORT_NOT_OPEN, 2, name="minors-12")
+    assert check(rules, Kind.PRIMARY, [dose(1, 1), dose(2, 28)], minor, NOW, TODAY) is None
 
 
 def test_each_dose_is_admitted_in_its_own_area() -> None:
