@@ -9,7 +9,10 @@ import pytest
 from engine import limits
 from engine.availability.alternatives import Alternatives, FullStock
 from engine.availability.board import Board
-from engine.availability.search import Place, Query, Search, first_slot_after
+from engine.availability.planner import Planner
+from engine.availability.programmes import Programmes
+from engine.availability.sampling import first_slot_after
+from engine.availability.search import Place, Query, Search
 from engine.domain import seats
 from engine.domain.capacity import Location, Session
 from engine.domain.course import Appointment, Wish
@@ -32,7 +35,8 @@ class Country:
         listed = [(n, day) for n, each in days.items() for day in each]
         self.sessions = {i: _session(i, n, day, vaccine) for i, (n, day) in enumerate(listed, 1)}
         self.board = Board(self.sessions.values())
-        self.search = Search(self.board, self.locations, self.sessions, INTERVALS)
+        self.programmes = Programmes(self.board, self.locations, self.sessions, INTERVALS)
+        self.search = Search(self.programmes)
         for session in self.sessions.values():
             self.board.load(session.id, session.width, bytes(seats.all_free(SLOTS, LINES)))
 
@@ -168,7 +172,7 @@ def test_an_event_of_an_unknown_session_or_slot_harms_nothing() -> None:
 
 
 def _alternatives(country: Country) -> Alternatives:
-    return Alternatives(country.board, country.search, country.locations, country.sessions)
+    return Alternatives(country.programmes, country.search, Planner(country.programmes))
 
 
 def test_alternatives_come_from_the_refusals_own_stock_first() -> None:
@@ -180,8 +184,8 @@ def test_alternatives_come_from_the_refusals_own_stock_first() -> None:
     wishes = (Wish(1, session.id, 3), Wish(2, country.id(1, 30), 5))
     full = FullStock(1, session.width, bytes(mask))
     found = _alternatives(country).to(wishes, full, NOW, Random(1).random)
-    assert [one.pair.dose_1.slot for one in found] == [2, 9, 11]
-    assert {(one.pair.dose_2.session, one.pair.dose_2.slot) for one in found} == {(country.id(1, 30), 5)}
+    assert [one.choices[0].slot for one in found] == [2, 9, 11]
+    assert {(one.choices[1].session, one.choices[1].slot) for one in found} == {(country.id(1, 30), 5)}
 
 
 def test_alternatives_from_nearby_fill_up() -> None:
@@ -191,4 +195,4 @@ def test_alternatives_from_nearby_fill_up() -> None:
     wishes = (Wish(1, session.id, 3), Wish(2, country.id(1, 30), 5))
     full = FullStock(1, session.width, bytes(seats.none_free(SLOTS, LINES)))
     found = _alternatives(country).to(wishes, full, NOW, Random(1).random)
-    assert [one.location for one in found] == [2, 3]
+    assert [one.locations for one in found] == [(2, 2), (3, 3)]
