@@ -73,13 +73,14 @@ class Alternatives:
     ) -> list[Party]:
         """The same for a household: the wishes of each person, all with the same doses."""
         found = [] if full is None else self._same_sessions(wished, full, now, chance)
-        missing = limits.ALTERNATIVES_MAX - len(found)
-        if not missing:
+        if len(found) >= limits.ALTERNATIVES_MAX:
             return found
         if len(wished) == 1 and admits is anyone and self._is_plain_pair(wished[0]):
-            return found + self._places(self._sessions[wished[0][0].session], missing, now, chance)
-        preference = self._preference(wished[0], days)
-        return found + self._planner.find_for(len(wished), preference, missing, now, chance, admits)
+            nearby = self._places(self._sessions[wished[0][0].session], now, chance)
+        else:
+            preference, limit = self._preference(wished[0], days), limits.ALTERNATIVES_MAX + len(found)
+            nearby = self._planner.find_for(len(wished), preference, limit, now, chance, admits)
+        return (found + _fresh_first(nearby, found, full))[: limits.ALTERNATIVES_MAX]
 
     def _same_sessions(
         self, wished: Sequence[Sequence[Wish]], full: FullStock, now: datetime, chance: Chance
@@ -136,10 +137,10 @@ class Alternatives:
         locations = {self._sessions[wish.session].location for wish in wishes}
         return len(wishes) == 2 and len(locations) == 1
 
-    def _places(self, session: Session, limit: int, now: datetime, chance: Chance) -> list[Party]:
+    def _places(self, session: Session, now: datetime, chance: Chance) -> list[Party]:
         """The nearest places with the same vaccine, the location itself first."""
         place = self._programmes.locations[session.location]
-        query = Query(place.lat, place.lon, NEAR_KM, limit, session.vaccine)
+        query = Query(place.lat, place.lon, NEAR_KM, limits.ALTERNATIVES_MAX, session.vaccine)
         return [
             (Plan(found.vaccine, found.distance_km, (pair.dose_1, pair.dose_2), (found.location,) * 2),)
             for found in self._search.places(query, now, chance)
@@ -164,3 +165,21 @@ class Alternatives:
             dose_2=when,
             elsewhere=len({session.location for session in sessions}) > 1,
         )
+
+
+def _fresh_first(nearby: list[Party], told: list[Party], full: FullStock | None) -> list[Party]:
+    """What is not told yet; at the end what has the dose that was refused in a slot that is told."""
+    if full is None:
+        return nearby
+    wishes, slots = {_wishes(party) for party in told}, {_slot_of(party, full.dose) for party in told}
+    others = [party for party in nearby if _wishes(party) not in wishes]
+    return sorted(others, key=lambda party: _slot_of(party, full.dose) in slots)
+
+
+def _wishes(party: Party) -> tuple[tuple[Wish, ...], ...]:
+    return tuple(plan.wishes for plan in party)
+
+
+def _slot_of(party: Party, dose: int) -> tuple[int, int] | None:
+    """Where the first person has this dose."""
+    return next(((each.session, each.slot) for each in party[0].choices if each.dose == dose), None)

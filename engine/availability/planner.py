@@ -9,6 +9,7 @@ among equals, and never a later day before an earlier one, nor a farther locatio
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from itertools import islice
+from zoneinfo import ZoneInfo
 
 from engine import limits
 from engine.availability.plan import Party, Plan
@@ -86,7 +87,7 @@ class Planner:
         None where no interval is in force, or no day is left.
         """
         place = self._programmes.locations[location]
-        today = self._programmes.dates(now)[place.zone]
+        today = now.astimezone(ZoneInfo(place.zone)).date()
         interval = self._programmes.interval(vaccine, today)
         if interval is None:
             return None

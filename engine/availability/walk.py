@@ -109,9 +109,17 @@ class Walk:
             for group in self._by_day(places, partial(self._days, dose)):
                 yield from self._in_turn(dose, group, own_or_nearer)
             if self._elsewhere and len(self._preference.shape.doses) > 1:
-                for group in self._by_day(places, partial(self._days, 2)):
-                    yield from self._in_turn(2, group, partial(_each, nearer))
+                yield from self._with_dose_2_at(places, nearer)
             nearer += places
+
+    def _with_dose_2_at(self, places: list[Near], nearer: list[Near]) -> Iterator[Party]:
+        """Dose 1 nearer than dose 2, which is at one of these places."""
+        for seconds in self._by_day(places, partial(self._days, 2)):
+            for second in self._shuffled(seconds):
+                if next(self._seatings(2, second, None), None) is not None:
+                    there = [near for near in nearer if near.programme.vaccine == second.session.vaccine]
+                    for group in self._by_day(there, partial(self._days_beside, 1, second)):
+                        yield from self._in_turn(1, group, partial(_each, (second.near,)))
 
     def _own_then_others(self, stop: Stop) -> Iterator[Sequence[Near]]:
         yield (stop.near,)
