@@ -20,8 +20,9 @@ from api.messages import (
 )
 from api.metrics import Metrics
 from api.replies import Reply, reply
-from engine.availability.alternatives import Alternative
-from engine.availability.search import Choice, Pair, Place
+from engine.availability.plan import Plan
+from engine.availability.sampling import Choice
+from engine.availability.search import Pair, Place
 from engine.booking.desk import CancelPending, NotBooked, Pending
 from engine.booking.outcomes import Booked, Cancelled, Refused
 from engine.booking.rules import Impossible
@@ -131,6 +132,7 @@ class Answers:
         starts_at = self._starts_at(choice.session, choice.slot)
         return ChoiceOut(choice.session, choice.slot, starts_at, choice.free)
 
-    def _alternative(self, one: Alternative) -> AlternativeOut:
-        pair = self._pair(one.pair)
-        return AlternativeOut(self._near(one.location, one.distance_km), one.vaccine, pair.dose1, pair.dose2)
+    def _alternative(self, plan: Plan) -> AlternativeOut:
+        dose_1, dose_2 = (self._choice(choice) for choice in plan.choices)
+        near = self._near(plan.locations[0], plan.distance_km)
+        return AlternativeOut(near, plan.vaccine, dose_1, dose_2)

@@ -19,9 +19,12 @@ import structlog
 from redis.exceptions import ResponseError
 
 from engine import limits
-from engine.availability.alternatives import Alternative, Alternatives, FullStock
+from engine.availability.alternatives import Alternatives, FullStock
 from engine.availability.board import Board
 from engine.availability.follow import Follower
+from engine.availability.plan import Plan
+from engine.availability.planner import Planner
+from engine.availability.programmes import Programmes
 from engine.availability.search import Place, Query, Search
 from engine.booking.desk import Desk
 from engine.booking.outcomes import Reason, Refused
@@ -64,6 +67,7 @@ class Engine:
         follower: Follower,
         pressure: Pressure,
         search: Search,
+        planner: Planner,
         alternatives: Alternatives,
         probe: "Probe",
     ) -> None:
@@ -77,6 +81,7 @@ class Engine:
         self.board = board
         self.follower = follower
         self.pressure = pressure
+        self.planner = planner
         self.probe = probe
         self._search = search
         self._alternatives = alternatives
@@ -86,7 +91,7 @@ class Engine:
         """The nearest places where both doses are free, from memory."""
         return self._search.places(asked, now_utc(), self._chance)
 
-    def alternatives(self, wishes: tuple[Wish, Wish], refused: Refused) -> list[Alternative]:
+    def alternatives(self, wishes: tuple[Wish, Wish], refused: Refused) -> list[Plan]:
         """What else is free; nothing where more seats would not help."""
         if refused.reason not in (Reason.FULL, Reason.CLOSED):
             return []
@@ -191,7 +196,8 @@ def _compose(
     )
     locations, sessions = catalogue.locations, catalogue.sessions
     zones: Mapping[int, ZoneInfo] = {number: ZoneInfo(place.zone) for number, place in locations.items()}
-    search = Search(board, locations, sessions, intervals)
+    programmes = Programmes(board, locations, sessions, intervals)
+    search, planner = Search(programmes), Planner(programmes)
     return Engine(
         catalogue=catalogue,
         intervals=intervals,
@@ -204,7 +210,8 @@ def _compose(
         follower=follower,
         pressure=pressure,
         search=search,
-        alternatives=Alternatives(board, search, locations, sessions),
+        planner=planner,
+        alternatives=Alternatives(programmes, search, planner),
         probe=probe,
     )
 

@@ -52,6 +52,13 @@ ALTERNATIVES_MAX = 3
 PLACES_MAX = 20
 PAIRS_PER_PLACE = 3
 SEARCH_LOCATIONS_MAX = 256
+# Plans that one search for a preference answers with, and programmes and sessions that it looks at, some six
+# microseconds each. Beyond it the search ends with what it has found: within 10 km of the densest place that
+# is after eight weeks of sessions in which nothing fits.
+PLANS_MAX = 20
+PLAN_LOOKS_MAX = 6_000
+# People of one household.
+HOUSEHOLD_MAX = 8
 # Distance of a search in km.
 RADIUS_KM_MAX = 500.0
 # Sessions of dose 1, the earliest that can be had, among which a place's sample is drawn.

@@ -9,7 +9,10 @@ import pytest
 from engine import limits
 from engine.availability.alternatives import Alternatives, FullStock
 from engine.availability.board import Board
-from engine.availability.search import Place, Query, Search, first_slot_after
+from engine.availability.planner import Planner
+from engine.availability.programmes import Programmes
+from engine.availability.sampling import first_slot_after
+from engine.availability.search import Place, Query, Search
 from engine.domain import seats
 from engine.domain.capacity import Location, Session
 from engine.domain.course import Appointment, Wish
@@ -32,7 +35,8 @@ class Country:
         listed = [(n, day) for n, each in days.items() for day in each]
         self.sessions = {i: _session(i, n, day, vaccine) for i, (n, day) in enumerate(listed, 1)}
         self.board = Board(self.sessions.values())
-        self.search = Search(self.board, self.locations, self.sessions, INTERVALS)
+        self.programmes = Programmes(self.board, self.locations, self.sessions, INTERVALS)
+        self.search = Search(self.programmes)
         for session in self.sessions.values():
             self.board.load(session.id, session.width, bytes(seats.all_free(SLOTS, LINES)))
 
@@ -168,7 +172,7 @@ def test_an_event_of_an_unknown_session_or_slot_harms_nothing() -> None:
 
 
 def _alternatives(country: Country) -> Alternatives:
-    return Alternatives(country.board, country.search, country.locations, country.sessions)
+    return Alternatives(country.programmes, country.search, Planner(country.programmes))
 
 
 def test_alternatives_come_from_the_refusals_own_stock_first() -> None:
@@ -180,8 +184,8 @@ def test_alternatives_come_from_the_refusals_own_stock_first() -> None:
     wishes = (Wish(1, session.id, 3), Wish(2, country.id(1, 30), 5))
     full = FullStock(1, session.width, bytes(mask))
     found = _alternatives(country).to(wishes, full, NOW, Random(1).random)
-    assert [one.pair.dose_1.slot for one in found] == [2, 9, 11]
-    assert {(one.pair.dose_2.session, one.pair.dose_2.slot) for one in found} == {(country.id(1, 30), 5)}
+    assert [one.choices[0].slot for one in found] == [2, 9, 11]
+    assert {(one.choices[1].session, one.choices[1].slot) for one in found} == {(country.id(1, 30), 5)}
 
 
 def test_alternatives_from_nearby_fill_up() -> None:
@@ -191,4 +195,68 @@ def test_alternatives_from_nearby_fill_up() -> None:
     wishes = (Wish(1, session.id, 3), Wish(2, country.id(1, 30), 5))
     full = FullStock(1, session.width, bytes(seats.none_free(SLOTS, LINES)))
     found = _alternatives(country).to(wishes, full, NOW, Random(1).random)
-    assert [one.location for one in found] == [2, 3]
+    assert [one.locations for one in found] == [(2, 2), (3, 3)]
+
+
+def test_alternatives_to_one_dose_keep_its_shape() -> None:
+    country = Country({1: [1], 2: [5, 9]}, vaccine="janssen")
+    session = country.sessions[country.id(1, 1)]
+    mask = bytearray(seats.none_free(SLOTS, LINES))
+    seats.set_free(mask, session.width, 7, 0)
+    wishes = (Wish(1, session.id, 3),)
+    country.board.load(session.id, session.width, bytes(mask))
+    full = FullStock(1, session.width, bytes(mask))
+    found = _alternatives(country).to(wishes, full, NOW, Random(1).random)
+    assert [(one.choices[0].session, one.locations) for one in found] == [
+        (session.id, (1,)),
+        (country.id(2, 5), (2,)),
+        (country.id(2, 5), (2,)),
+    ]
+    days = (TODAY + timedelta(days=6), TODAY + timedelta(days=9))
+    late = _alternatives(country).to(wishes, None, NOW, Random(1).random, days=days)
+    assert {one.choices[0].session for one in late} == {country.id(2, 9)}
+
+
+def test_alternatives_to_dose_2_alone_lie_in_its_days() -> None:
+    country = Country({1: [20, 25], 2: [30, 60]})
+    days = (TODAY + timedelta(days=22), TODAY + timedelta(days=50))
+    country.leave(1, 25, {})
+    found = _alternatives(country).to(
+        (Wish(2, country.id(1, 25), 3),), None, NOW, Random(1).random, days=days
+    )
+    assert [one.choices[0].dose for one in found] == [2, 2, 2]
+    assert {one.choices[0].session for one in found} == {country.id(2, 30)}
+
+
+def test_alternatives_to_doses_at_two_locations() -> None:
+    country = Country({1: [1], 2: [30], 3: [31]})
+    wishes = (Wish(1, country.id(1, 1), 3), Wish(2, country.id(2, 30), 5))
+    mask = bytearray(seats.none_free(SLOTS, LINES))
+    seats.set_free(mask, 2, 11, 0)
+    country.board.load(country.id(2, 30), 2, bytes(mask))
+    (one, *others) = _alternatives(country).to(wishes, FullStock(2, 2, bytes(mask)), NOW, Random(1).random)
+    assert [(choice.session, choice.slot) for choice in one.choices] == [(1, 3), (2, 11)]
+    assert one.locations == (1, 2)
+    assert others
+    country.leave(2, 30, {})
+    found = _alternatives(country).to(wishes, None, NOW, Random(1).random)
+    assert {other.locations for other in found} == {(1, 3)}
+
+
+def test_alternatives_to_a_household_seat_all_of_it() -> None:
+    country = Country({1: [1, 30], 2: [1, 30]})
+    session = country.sessions[country.id(1, 1)]
+    mask = bytearray(seats.none_free(SLOTS, LINES))
+    for slot, seat in ((2, 0), (9, 0), (10, 0), (11, 0), (11, 1)):
+        seats.set_free(mask, session.width, slot, seat)
+    country.board.load(session.id, session.width, bytes(mask))
+    second = country.id(1, 30)
+    wished = [(Wish(1, session.id, 4), Wish(2, second, 5)), (Wish(1, session.id, 3), Wish(2, second, 5))]
+    full = FullStock(1, session.width, bytes(mask))
+    found = _alternatives(country).to_all(wished, full, NOW, Random(1).random)
+    slots = [[[(c.session, c.slot) for c in plan.choices] for plan in party] for party in found]
+    assert slots[0] == [[(session.id, 11), (second, 5)]] * 2
+    assert [{plan.locations for plan in party} for party in found[1:]] == [{(2, 2)}, {(2, 2)}]
+    country.leave(1, 30, {5: 1})
+    found = _alternatives(country).to_all(wished, full, NOW, Random(1).random)
+    assert {plan.locations for party in found for plan in party} == {(2, 2)}
