@@ -11,7 +11,7 @@ from litestar.types import ASGIApp
 
 from api.metrics import Measured, Metrics
 from api.problems import on_exception
-from api.routes import availability, bookings, health, operations, persons
+from api.routes import availability, bookings, health, households, operations, persons, wishes
 from api.site import Site
 from engine import limits
 from engine.bootstrap import open_engine
@@ -22,6 +22,8 @@ ROUTES: tuple[Routes, ...] = (
     persons.routes,
     availability.routes,
     bookings.routes,
+    households.routes,
+    wishes.routes,
     operations.routes,
     health.routes,
 )

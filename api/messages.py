@@ -1,17 +1,26 @@
 """What requests and answers say. Requests are strict: an unknown field or a wrong type is refused."""
 
-from datetime import date, datetime
-from typing import Annotated
+from datetime import date, datetime, time
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
+
+from engine import limits
 
 _Name = Annotated[str, Meta(min_length=1, max_length=100)]
-_Reference = Annotated[str, Meta(min_length=1, max_length=100, description="as the API gave it")]
+_Code = Annotated[str, Meta(min_length=1, max_length=40)]
+_Reference = Annotated[str, Meta(min_length=1, max_length=200, description="as the API gave it")]
+KindName = Literal["primary", "booster"]
+
+# Requests --------------------------------------------------------------------------------------------------
 
 
 class PersonIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Who is to be vaccinated. The disambiguator tells apart people of the same names and birth date."""
+    """Who is to be vaccinated. The disambiguator tells apart people of the same names and birth date.
+
+    ``groups`` are those of the campaign that the person declares, by their codes.
+    """
 
     family_name: _Name
     given_names: _Name
@@ -19,12 +28,15 @@ class PersonIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False
     disambiguator: Annotated[str, Meta(max_length=64)] = ""
     email: Annotated[str, Meta(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
     phone: Annotated[str, Meta(max_length=24, pattern=r"^\+?[0-9][0-9 ().-]{4,22}$")] | None = None
+    groups: Annotated[list[_Code], Meta(max_length=limits.GROUPS_MAX)] = []
 
 
-class PersonOut(msgspec.Struct, frozen=True):
-    """The reference that stands for the person from now on."""
+class HomonymIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Somebody whom the helpline tells apart from a namesake, and why it may."""
 
-    person: str
+    who: PersonIn
+    agent: Annotated[str, Meta(min_length=1, max_length=64, pattern="^[A-Za-z0-9._-]+$")]
+    reason: Annotated[str, Meta(min_length=10, max_length=500)]
 
 
 class SlotIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -34,12 +46,117 @@ class SlotIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     slot: Annotated[int, Meta(ge=0, le=2**16 - 1)]
 
 
+class GivenIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """The last dose, given elsewhere, as the person declares it."""
+
+    vaccine: _Code
+    day: Annotated[date, Meta()]
+
+
 class BookingIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
-    """Both doses of one person, at one location."""
+    """One person's course: both doses, one of them, or a booster, which is ``dose1`` of its own kind.
+
+    ``hold`` sets the seats aside for a few minutes instead of booking them.
+    """
 
     person: _Reference
-    dose1: SlotIn
-    dose2: SlotIn
+    dose1: SlotIn | None = None
+    dose2: SlotIn | None = None
+    kind: KindName = "primary"
+    given: GivenIn | None = None
+    hold: bool = False
+
+
+class MemberIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One member of a household."""
+
+    person: _Reference
+    dose1: SlotIn | None = None
+    dose2: SlotIn | None = None
+    given: GivenIn | None = None
+
+
+class HouseholdIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """People who book together at one location: all of them or none."""
+
+    members: Annotated[list[MemberIn], Meta(min_length=1, max_length=limits.HOUSEHOLD_MAX)]
+    kind: KindName = "primary"
+    hold: bool = False
+
+
+class BookingsIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Holds of a household that are confirmed or prolonged together."""
+
+    bookings: Annotated[list[_Reference], Meta(min_length=1, max_length=limits.HOUSEHOLD_MAX)]
+
+
+class MoveIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Where doses of a booking go. What is left out stays where it is."""
+
+    dose1: SlotIn | None = None
+    dose2: SlotIn | None = None
+
+
+class NearIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """Around where: a postcode, or both degrees WGS84."""
+
+    postcode: Annotated[str, Meta(min_length=5, max_length=5)] | None = None
+    lat: Annotated[float, Meta(ge=-90, le=90)] | None = None
+    lon: Annotated[float, Meta(ge=-180, le=180)] | None = None
+    radius_km: Annotated[float, Meta(gt=0, le=limits.RADIUS_KM_MAX)] = 10.0
+
+
+class WhenIn(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    gc=False,
+    rename={"day_min": "from", "day_max": "to"},
+):
+    """When a dose would suit, in the location's time. Days are included; weekdays count from Monday = 1."""
+
+    day_min: date | None = None
+    day_max: date | None = None
+    weekdays: Annotated[list[Annotated[int, Meta(ge=1, le=7)]], Meta(min_length=1, max_length=7)] | None = (
+        None
+    )
+    after: Annotated[time, Meta(tz=False)] | None = None
+    before: Annotated[time, Meta(tz=False)] | None = None
+
+
+class SomeoneIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """One of the people for whom something is looked for."""
+
+    person: _Reference
+    given: GivenIn | None = None
+
+
+class PreferenceIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """What people would like: the earliest, or the nearest, that suits them.
+
+    ``same_time_minutes``: dose 2 that close to dose 1's time of day. ``elsewhere``: dose 2 may be at another
+    location.
+    """
+
+    people: Annotated[list[SomeoneIn], Meta(min_length=1, max_length=limits.HOUSEHOLD_MAX)]
+    near: NearIn
+    kind: KindName = "primary"
+    order: Literal["earliest", "nearest"] = "earliest"
+    vaccines: Annotated[list[_Code], Meta(min_length=1, max_length=16)] | None = None
+    dose1: WhenIn = WhenIn()
+    dose2: WhenIn = WhenIn()
+    same_time_minutes: Annotated[int, Meta(ge=0, le=720)] | None = None
+    elsewhere: bool = False
+    hold: bool = False
+
+
+# Answers ---------------------------------------------------------------------------------------------------
+
+
+class PersonOut(msgspec.Struct, frozen=True):
+    """The reference that stands for the person from now on."""
+
+    person: str
 
 
 class LocationOut(msgspec.Struct, frozen=True, gc=False):
@@ -53,23 +170,41 @@ class LocationOut(msgspec.Struct, frozen=True, gc=False):
 
 
 class AppointmentOut(msgspec.Struct, frozen=True, gc=False):
-    """One seat. ``starts_at`` carries the location's offset."""
+    """One seat. ``starts_at`` carries the location's offset; ``location`` is its id."""
 
     dose: int
     session: int
     slot: int
     seat: int
     starts_at: datetime
+    location: int
 
 
 class BookingOut(msgspec.Struct, frozen=True, gc=False):
-    """A booking. ``status`` is ``booked`` or ``cancelled``."""
+    """A booking. ``status``: ``booked``, ``held``, ``cancelled``, or ``expired`` for a hold that is over.
+
+    ``elsewhere``: the other locations at which appointments are. ``hold_until``: when a hold ends.
+    """
 
     booking: str
     status: str
     vaccine: str
     location: LocationOut
     appointments: list[AppointmentOut]
+    elsewhere: list[LocationOut] | UnsetType = UNSET
+    hold_until: datetime | UnsetType = UNSET
+
+
+class HouseholdOut(msgspec.Struct, frozen=True, gc=False):
+    """The bookings of a household, in the order of its members."""
+
+    bookings: list[BookingOut]
+
+
+class HoldOut(msgspec.Struct, frozen=True, gc=False):
+    """A hold that was prolonged."""
+
+    hold_until: datetime
 
 
 class OperationOut(msgspec.Struct, frozen=True, gc=False):
@@ -117,12 +252,20 @@ class AvailabilityOut(msgspec.Struct, frozen=True, gc=False):
 
 
 class AlternativeOut(msgspec.Struct, frozen=True, gc=False):
-    """A pair instead of the one that was refused."""
+    """What may be booked instead, by one person: the doses that were asked for, at one location or at two."""
 
     location: NearLocationOut
     vaccine: str
-    dose1: ChoiceOut
-    dose2: ChoiceOut
+    dose1: ChoiceOut | UnsetType = UNSET
+    dose2: ChoiceOut | UnsetType = UNSET
+    location2: LocationOut | UnsetType = UNSET
+
+
+class PlansOut(msgspec.Struct, frozen=True, gc=False):
+    """What was found for a preference: for each way, what each of the people may book."""
+
+    as_of: datetime
+    plans: list[list[AlternativeOut]]
 
 
 class ReadyOut(msgspec.Struct, frozen=True, gc=False):

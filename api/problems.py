@@ -6,6 +6,7 @@ wrote stands in a problem or in a log: a name in the wrong field must not end up
 
 import traceback
 from collections.abc import Sequence
+from datetime import date
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,8 +18,8 @@ from api.messages import AlternativeOut
 from api.replies import PROBLEM, Reply
 from engine import errors, limits
 from engine.booking.outcomes import Reason
-from engine.booking.rules import Impossible, Rule
 from engine.privacy.person_key import NamelessError
+from engine.rules.refusal import Basis, Refusal, Rule
 
 URN = "urn:dosebook:problem:"
 _encode = msgspec.json.Encoder().encode
@@ -102,6 +103,11 @@ KINDS: dict[str, Kind] = {
         "Too many people, or none",
         f"Book for at most {limits.HOUSEHOLD_MAX} people together.",
     ),
+    "household-twice": Kind(422, "A person is there twice", "Name every member of the household once."),
+    "unknown-group": Kind(422, "A group is not known", "Use the codes of the campaign's groups."),
+    "one-location": Kind(
+        422, "These bookings are at several locations", "Confirm or prolong those of one household together."
+    ),
     "not-neighbouring": Kind(
         422, "The first doses lie too far apart", "Choose neighbouring times, or book one by one."
     ),
@@ -116,6 +122,18 @@ KINDS: dict[str, Kind] = {
     "slot-full": Kind(409, "The slot is full", _ELSE),
     "session-closed": Kind(409, "The session is closed", _ELSE),
     "already-booked": Kind(409, "The person has a booking", "Cancel it first, or keep it."),
+    "hold-over": Kind(
+        409, "The hold is over", "Its seats were given back. Search again, and hold or book anew."
+    ),
+    "extended-too-often": Kind(
+        409, "The hold was prolonged as often as it may be", "Confirm it before it ends, or let it go."
+    ),
+    "changed-meanwhile": Kind(
+        409, "The booking was changed meanwhile", "Look at it again, and use a new Idempotency-Key."
+    ),
+    "nothing-free": Kind(
+        409, "Nothing that suits is free", "Ask for more days, times or kilometres, or join the waitlist."
+    ),
     "superseded": Kind(409, "A later request replaced this one", "Ask again with a new Idempotency-Key."),
     # The machine cannot now.
     "late": Kind(503, "The request took too long to reach the store", _AGAIN, 1),
@@ -140,6 +158,9 @@ OF_REASON = {
     Reason.SUPERSEDED: "superseded",
     Reason.LATE: "late",
     Reason.UNKNOWN_COURSE: "not-found",
+    Reason.GONE: "hold-over",
+    Reason.CHANGED: "changed-meanwhile",
+    Reason.TOO_OFTEN: "extended-too-often",
 }
 OF_RULE = {rule: rule.value for rule in Rule} | {
     Rule.PAST_SLOT: "slot-past",
@@ -164,8 +185,14 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     title: str
     status: int
     detail: str
-    alternatives: list[AlternativeOut] | None = None
+    alternatives: list[list[AlternativeOut]] | list[AlternativeOut] | None = None
+    repairs: list[AlternativeOut] | None = None
     dose: int | None = None
+    member: int | None = None
+    rule: str | None = None
+    from_day: date | None = None
+    until_day: date | None = None
+    basis: str | None = None
     fields: list[str] | None = None
 
 
@@ -181,35 +208,47 @@ def problem(
     name: str,
     detail: str = "",
     *,
-    alternatives: list[AlternativeOut] | None = None,
-    dose: int = 0,
-    fields: Sequence[str] = (),
     headers: Sequence[tuple[bytes, bytes]] = (),
+    **more: Any,
 ) -> Reply[Any]:
-    """A reply of the named kind."""
+    """A reply of the named kind; ``more`` are fields of ``Problem``."""
     kind = KINDS[name]
-    content = Problem(
-        URN + name,
-        kind.title,
-        kind.status,
-        detail or kind.detail,
-        alternatives,
-        dose or None,
-        list(fields) or None,
-    )
+    content = Problem(URN + name, kind.title, kind.status, detail or kind.detail, **more)
     retry = [(b"retry-after", b"%d" % kind.retry_s)] if kind.retry_s else []
     return Reply(kind.status, _encode(content), [*headers, *retry], PROBLEM)
 
 
-def impossible(refusal: Impossible) -> Reply[Any]:
-    """A wish that breaks a rule."""
-    detail = ""
-    if refusal.rule is Rule.INTERVAL:
-        detail = (
-            f"Dose 2 must come {refusal.days_min} to {refusal.days_max} days after dose 1; these are"
-            f" {refusal.days} days apart."
+def refusal(found: Refusal, repairs: list[AlternativeOut] | None = None) -> Reply[Any]:
+    """A wish that breaks a rule: which one, and from which day on it would not."""
+    return problem(
+        OF_RULE[found.rule],
+        _words(found),
+        repairs=repairs,
+        dose=found.dose or None,
+        member=found.member,
+        rule=found.name or None,
+        from_day=found.from_day,
+        until_day=found.until_day,
+        basis=None if found.basis is None else found.basis.value,
+    )
+
+
+def _words(found: Refusal) -> str:
+    """What to do, where the kind of problem alone does not say it."""
+    if found.rule is Rule.INTERVAL:
+        return (
+            f"Dose 2 must come {found.days_min} to {found.days_max} days after dose 1; these are"
+            f" {found.days} days apart."
         )
-    return problem(OF_RULE[refusal.rule], detail, dose=refusal.dose)
+    if found.rule is Rule.CUT_OFF:
+        return f"This dose can be changed until {found.minutes} minutes before it begins. Ask the helpline."
+    if found.rule is Rule.NOT_NEIGHBOURING:
+        return f"Choose first doses that begin within {found.minutes} minutes, or book one by one."
+    if found.from_day is not None and found.basis is Basis.BOOKING:
+        return f"It can be booked from {found.from_day} on."
+    if found.from_day is not None and found.basis is Basis.DOSE:
+        return f"Choose a day from {found.from_day} on."
+    return ""
 
 
 def on_exception(request: Request[Any, Any, Any], error: Exception) -> Reply[Any]:

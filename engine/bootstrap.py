@@ -9,29 +9,31 @@ import asyncio
 import gc
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import structlog
 from redis.exceptions import ResponseError
 
 from engine import limits
-from engine.availability.alternatives import Alternatives, FullStock
+from engine.availability.alternatives import NEAR_KM, Alternatives, FullStock
 from engine.availability.board import Board
 from engine.availability.follow import Follower
-from engine.availability.plan import Plan
+from engine.availability.plan import Party, Plan
 from engine.availability.planner import Planner
 from engine.availability.programmes import Programmes
 from engine.availability.search import Place, Query, Search
+from engine.booking.changes import ChangeDesk
 from engine.booking.desk import Desk
+from engine.booking.office import Office
 from engine.booking.outcomes import Reason, Refused
 from engine.booking.pressure import Pressure
 from engine.capacity.catalogue import Catalogue
 from engine.capacity.postcodes import Postcodes
-from engine.domain.course import Wish
+from engine.domain.course import Kind, Wish
+from engine.domain.person import Facts
 from engine.errors import DeploymentMismatch
 from engine.outbox.standing import Standing
 from engine.persons.register import Registrar
@@ -42,10 +44,14 @@ from engine.redis.acknowledge import Acknowledgement
 from engine.redis.batch import STEP, Batcher
 from engine.redis.keyspace import Keyspace
 from engine.redis.nodes import FAULTS, Command, Nodes, open_nodes
-from engine.rules.intervals import Intervals, load_intervals
+from engine.rules import eligibility
+from engine.rules.campaign import load_campaign, load_regions
+from engine.rules.courses import Rules
+from engine.rules.intervals import load_intervals
 from engine.settings import Acknowledge, Settings, replicas_of
 from engine.storage.pool import connect_pool
 from engine.storage.queries import query
+from engine.wishes.book import Wishes
 
 _log = structlog.get_logger("engine")
 
@@ -57,12 +63,12 @@ class Engine:
         self,
         *,
         catalogue: Catalogue,
-        intervals: Intervals,
+        rules: Rules,
         postcodes: Postcodes,
         references: References,
         registrar: Registrar,
         batcher: Batcher,
-        desk: Desk,
+        office: Office,
         board: Board,
         follower: Follower,
         pressure: Pressure,
@@ -72,12 +78,14 @@ class Engine:
         probe: "Probe",
     ) -> None:
         self.catalogue = catalogue
-        self.intervals = intervals
+        self.rules = rules
         self.postcodes = postcodes
         self.references = references
         self.registrar = registrar
         self.batcher = batcher
-        self.desk = desk
+        self.office = office
+        self.desk = Desk(office)
+        self.changes = ChangeDesk(office)
         self.board = board
         self.follower = follower
         self.pressure = pressure
@@ -86,17 +94,43 @@ class Engine:
         self._search = search
         self._alternatives = alternatives
         self._chance = chance()
+        self.wishes = Wishes(
+            planner,
+            self.desk,
+            rules,
+            catalogue.locations,
+            catalogue.sessions,
+            now_utc,
+            office.today,
+            self._chance,
+        )
 
     def availability(self, asked: Query) -> list[Place]:
         """The nearest places where both doses are free, from memory."""
         return self._search.places(asked, now_utc(), self._chance)
 
-    def alternatives(self, wishes: tuple[Wish, Wish], refused: Refused) -> list[Plan]:
+    def alternatives(self, wished: Sequence[tuple[Wish, ...]], refused: Refused) -> list[Party]:
         """What else is free; nothing where more seats would not help."""
         if refused.reason not in (Reason.FULL, Reason.CLOSED):
             return []
         full = FullStock(refused.dose, refused.width, refused.stock) if refused.stock else None
-        return self._alternatives.to(wishes, full, now_utc(), self._chance)
+        return self._alternatives.to_all(wished, full, now_utc(), self._chance)
+
+    def repairs(self, kind: Kind, moved: Wish, facts: Facts) -> list[Plan]:
+        """Where dose 2 could go if dose 1 went there: the nearest slots in the interval."""
+        session = self.catalogue.sessions[moved.session]
+        preference = self.planner.beside(
+            1, session.location, session.vaccine, session.day, now_utc(), NEAR_KM
+        )
+        if preference is None:
+            return []
+        today = self.office.today(session.location)
+
+        def admits(vaccine: str, location: int, day: date) -> bool:
+            area, campaign = self.catalogue.locations[location].department, self.rules.campaign
+            return eligibility.check(campaign, facts, kind, vaccine, area, today, day) is None
+
+        return self.planner.find(preference, limits.ALTERNATIVES_MAX, now_utc(), self._chance, admits)
 
 
 class Probe:
@@ -169,7 +203,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
         _freeze(catalogue)
         async with _background(follower.run(), standing.follow(), pressure.follow()):
             yield engine
-            await engine.desk.close()
+            await engine.office.close()
             await batcher.close()
 
 
@@ -194,18 +228,20 @@ def _compose(
     intervals = load_intervals(
         settings.france_dir / "vaccins.csv", settings.france_dir / "vaccins_intervalle_historique.csv"
     )
+    regions = load_regions(settings.france_dir / "departements.csv")
+    campaign = load_campaign(settings.france_dir / "campaign.toml", intervals.vaccines, regions)
     locations, sessions = catalogue.locations, catalogue.sessions
-    zones: Mapping[int, ZoneInfo] = {number: ZoneInfo(place.zone) for number, place in locations.items()}
+    keyspace, rules = Keyspace(settings.partitions), Rules(campaign, intervals)
     programmes = Programmes(board, locations, sessions, intervals)
     search, planner = Search(programmes), Planner(programmes)
     return Engine(
         catalogue=catalogue,
-        intervals=intervals,
+        rules=rules,
         postcodes=Postcodes.load(settings.france_dir / "codes_postaux.csv"),
         references=References(secrets.reference_key),
         registrar=Registrar(pool, secrets.pepper, PlainSealer()),
         batcher=batcher,
-        desk=Desk(batcher, Keyspace(settings.partitions), sessions, zones, intervals, now_utc, pressure),
+        office=Office(batcher, keyspace, sessions, locations, rules, pressure, now_utc),
         board=board,
         follower=follower,
         pressure=pressure,

@@ -46,6 +46,8 @@ CHANGES_MAX = 8
 GROUPS_MAX = 32
 # People who book together: one call takes all their seats.
 HOUSEHOLD_MAX = 8
+# Plans that one request tries, one after the other, before it says that nothing was free.
+WISH_ATTEMPTS_MAX = 5
 # Alternatives that a refusal names.
 ALTERNATIVES_MAX = 3
 # Places that one search answers with, pairs of slots named for each, and locations that it looks at.

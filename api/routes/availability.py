@@ -34,8 +34,8 @@ def routes(site: Site) -> list[HTTPRouteHandler]:
         limit: _Limit = 5,
     ) -> Reply[AvailabilityOut]:
         """The nearest places where dose 1 and a valid dose 2 are both free: a sample of the pairs."""
-        at = _place(site, postcode, lat, lon)
-        if vaccine is not None and vaccine not in site.engine.intervals.vaccines:
+        at = point_of(site, postcode, lat, lon)
+        if vaccine is not None and vaccine not in site.engine.rules.intervals.vaccines:
             return problem("unknown-vaccine")
         if radius_km != radius_km:
             raise _missing("radius_km")
@@ -45,7 +45,7 @@ def routes(site: Site) -> list[HTTPRouteHandler]:
     return [search_places]
 
 
-def _place(site: Site, postcode: str | None, lat: float | None, lon: float | None) -> tuple[float, float]:
+def point_of(site: Site, postcode: str | None, lat: float | None, lon: float | None) -> tuple[float, float]:
     """The point to search from. Raises ``ProblemError``."""
     if postcode is None:
         if lat is None or lon is None or lat != lat or lon != lon:

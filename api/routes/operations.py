@@ -8,6 +8,7 @@ from api.problems import problem
 from api.replies import Reply
 from api.site import Site
 from engine.booking.desk import Pending
+from engine.persons.facts import Known
 
 
 def routes(site: Site) -> list[HTTPRouteHandler]:
@@ -20,6 +21,7 @@ def routes(site: Site) -> list[HTTPRouteHandler]:
         if ref is None:
             return problem("not-found")
         asked = Pending(ref.person, ref.kind, ref.op, ref.not_after_ms)
-        return site.answers.of_operation(await site.engine.desk.operation(asked))
+        known = Known(ref.born, ref.groups)
+        return site.answers.of_operation(await site.engine.desk.operation(asked), known)
 
     return [read_operation]

@@ -11,10 +11,10 @@ from api.problems import problem
 from api.replies import Reply, reply
 from api.requests import StrictJson, Write, idempotency_key
 from api.site import Site
+from engine.domain.person import Facts
+from engine.persons.facts import EARLIEST, pack_facts
 from engine.persons.register import KeyReused, NewPerson
 from engine.privacy.references import PersonRef
-
-EARLIEST = date(1900, 1, 1)
 
 
 def routes(site: Site) -> list[HTTPRouteHandler]:
@@ -27,10 +27,14 @@ def routes(site: Site) -> list[HTTPRouteHandler]:
         if not EARLIEST <= data.birth_date <= _latest_today():
             return problem("birth-date")
         engine = site.engine
+        try:
+            known = pack_facts(Facts(data.birth_date, tuple(data.groups)), engine.rules.campaign)
+        except KeyError:
+            return problem("unknown-group")
         registered = await engine.registrar.register(_person(data), key)
         if isinstance(registered, KeyReused):
             return problem("key-reused")
-        return reply(201, PersonOut(engine.references.of_person(PersonRef(registered))))
+        return reply(201, PersonOut(engine.references.of_person(PersonRef(registered, *known))))
 
     return [register_person]
 
@@ -43,6 +47,7 @@ def _person(data: PersonIn) -> NewPerson:
         data.disambiguator,
         data.email or "",
         data.phone or "",
+        tuple(sorted(set(data.groups))),
     )
 
 

@@ -235,6 +235,11 @@ def _give_up(
 
 
 def _booked(request: Request, packed: bytes, parts: Sequence[tuple[Appointment, ...]]) -> Booked:
+    """What was begun.
+
+    If an earlier request of the op wished for other slots, its seats are told as if they were of these:
+    whoever sends one op with several wishes reads the courses again (``Desk.begun``).
+    """
     until_ms, rest = codec.begun(packed)
     courses, at = [], 0
     for seeker, own_parts in zip(request.seekers, parts, strict=True):
@@ -243,7 +248,7 @@ def _booked(request: Request, packed: bytes, parts: Sequence[tuple[Appointment, 
         seats = codec.seats_of(rest[at + codec.GENERATION.size : end])
         here = tuple(
             Appointment(wish.dose, wish.session, wish.slot, seat)
-            for wish, seat in zip(seeker.wishes, seats, strict=True)
+            for wish, seat in zip(seeker.wishes, seats, strict=False)
         )
         courses.append(
             Course(

@@ -1,4 +1,4 @@
-"""Cancels a course, booked or held: all its seats are given back in one operation, whose event frees the guard.
+"""Cancels a course, booked or held: all seats are given back in one operation, whose event frees the guard.
 
 Commit point: ``cancel`` in the home partition. If the process dies after it, the outbox consumer frees the
 guard and gives back what is elsewhere; a claim that comes earlier resolves the course.

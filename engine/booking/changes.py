@@ -122,9 +122,7 @@ class ChangeDesk:
         person = Person(facts, office.given_of(course))
         today = office.today(course.location)
         changed, kind = course.changes.count(MOVED), Kind(course.id.kind)
-        return changes.check_move(
-            office.rules, kind, current, moved, person, changed, office.now(), today
-        )
+        return changes.check_move(office.rules, kind, current, moved, person, changed, office.now(), today)
 
     async def _read(self, place: Place) -> Course | Refused | ChangePending:
         try:

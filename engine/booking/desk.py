@@ -1,4 +1,4 @@
-"""Where courses begin, as a process offers it: book or hold, for one person or a household; what became of it.
+"""Where courses begin: booked or held, for one person or a household; and what became of an op.
 
 Checks what needs no Redis (``engine.rules``), names the op, drives the protocol's steps, and turns a lost
 answer into ``Pending``. A caller who goes away stops nothing (``drive``).
@@ -17,7 +17,7 @@ from engine.booking.aside import Away
 from engine.booking.book import Request, Seeker, book
 from engine.booking.conclude import conclude
 from engine.booking.office import Office, op_from, op_of
-from engine.booking.outcomes import Booked, BookOutcome, InDoubt, Reason, Refused
+from engine.booking.outcomes import Booked, InDoubt, Reason, Refused
 from engine.booking.read import find_by_op, find_live
 from engine.domain.course import Course, CourseId, Kind, Op, Wish
 from engine.domain.person import Facts, Given
@@ -75,7 +75,7 @@ class Desk:
 
     async def book(
         self, order: Order, idempotency_key: str, digest: bytes = b""
-    ) -> BookOutcome | Refusal | Pending:
+    ) -> Booked | Refused | Refusal | Pending:
         """Begin the courses of an order. The same key with the same order gets the same answer.
 
         ``digest`` names what was asked, where that is not the order itself: then the same key and digest may

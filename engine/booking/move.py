@@ -1,4 +1,4 @@
-"""Moves doses of a booked course to other seats, at its location or elsewhere; gives one dose up, or adds one.
+"""Moves doses of a booked course to other seats, here or elsewhere; gives one dose up, or adds one.
 
 Commit point: ``move`` in the home partition, by compare-and-set on the course's revision: new seats are taken
 there and old ones given back in one script. Seats elsewhere are set aside before, and old ones elsewhere are
@@ -11,12 +11,12 @@ import msgspec
 from engine.booking.aside import Away, RefusedAside, aside, quit_all
 from engine.booking.outcomes import Moved, MoveOutcome, Reason, Refused
 from engine.booking.steps import Call, Placement, Steps
-from engine.domain.course import Appointment, Course, CourseId, Op
+from engine.domain.course import Appointment, Course, Op
 from engine.inventory import codec
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What is to change of a course as it was read: the doses that end, and new wishes with their locations."""
+    """What is to change of a course as it was read: doses that end, new wishes with their locations."""
 
     course: Course
     op: Op

@@ -31,7 +31,7 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
 class Appointment(msgspec.Struct, frozen=True, gc=False):
     """One seat taken for one dose of one course.
 
-    ``revision`` is the course's that brought it; ``where`` is ``HERE`` in the course's home, else the partition.
+    ``revision`` is the course's that brought it; ``where`` is ``HERE`` in its home, else the partition.
     """
 
     dose: int
@@ -53,9 +53,9 @@ class CourseId(msgspec.Struct, frozen=True, gc=False):
 class Course(msgspec.Struct, frozen=True, gc=False):
     """A course as it is recorded. ``state`` is one of ``booked``, ``held``, ``ended``.
 
-    ``until_ms`` is when a hold ends, in its partition's clock. ``given_vaccine`` and ``given_day`` (see
-    ``engine.domain.given``) tell of the last dose given elsewhere, 0 for none. ``changes`` are the acts of the
-    writes that followed the first, newest first.
+    ``until_ms`` is when a hold ends, in its partition's clock. ``given_vaccine`` (its number) and
+    ``given_day`` (days since 1970) tell of the last dose given elsewhere, 0 for none. ``changes`` are the acts
+    of the writes that followed the first, newest first.
     """
 
     id: CourseId

@@ -34,6 +34,7 @@ class NewPerson(msgspec.Struct, frozen=True, gc=False):
     disambiguator: str = ""
     email: str = ""
     phone: str = ""
+    groups: tuple[str, ...] = ()
 
 
 class KeyReused(msgspec.Struct, frozen=True):

@@ -176,9 +176,13 @@ def _check_interval(
 ) -> Refusal | None:
     if kind is Kind.BOOSTER or doses[-1].number == 1:
         return None
-    first_day = doses[0].session.day if given is None else given.day
     second = doses[-1].session
-    return check_between(intervals, second.vaccine, first_day, second.day, today)
+    if given is None:
+        return check_between(intervals, second.vaccine, doses[0].session.day, second.day, today)
+    refusal = check_between(intervals, second.vaccine, given.day, second.day, today)
+    # Who is late for a second dose still needs it: the upper bound is for what can still be chosen.
+    late = refusal is not None and refusal.rule is Rule.INTERVAL and refusal.days > refusal.days_max
+    return None if late else refusal
 
 
 def _check_admitted(

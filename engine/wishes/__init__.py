@@ -1,0 +1,1 @@
+"""Books what somebody would like: searches, takes, and on a refusal tries the next in the same request."""
