@@ -54,8 +54,8 @@ class Course(msgspec.Struct, frozen=True, gc=False):
     """A course as it is recorded. ``state`` is one of ``booked``, ``held``, ``ended``.
 
     ``until_ms`` is when a hold ends, in its partition's clock. ``given_vaccine`` (its number) and
-    ``given_day`` (days since 1970) tell of the last dose given elsewhere, 0 for none. ``changes`` are the acts
-    of the writes that followed the first, newest first.
+    ``given_day`` (days since 1970) tell of the last dose given elsewhere, 0 for none. ``changes`` are the
+    acts of the writes that followed the first, newest first.
     """
 
     id: CourseId

@@ -300,7 +300,8 @@ class Guard(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct, frozen=True):
     """What an op did to a course.
 
-    ``act``: ``b`` begun, ``c`` confirmed, ``w`` extended, ``v`` moved, ``x`` ended. ``appointments``: what a move left, or what was begun; none for the other acts.
+    ``act``: ``b`` begun, ``c`` confirmed, ``w`` extended, ``v`` moved, ``x`` ended. ``appointments``:
+    what a move left, or what was begun; none for the other acts.
     """
 
     op: bytes

@@ -1,9 +1,9 @@
 """Opaque references: what clients hold instead of person keys and course ids.
 
 A reference is a prefix by kind, then its payload under AES-SIV (RFC 5297) in lower-case hexadecimal: it is
-encrypted, because it carries what the campaign's rules need to know of a person, and authenticated with 128 bits over
-prefix and payload, so that one kind never passes for another. The same payload has the same, one spelling. A
-forged, cut or foreign reference decodes to None, and nothing tells these apart.
+encrypted, because it carries what the campaign's rules need to know of a person, and authenticated with 128
+bits over prefix and payload, so that one kind never passes for another. The same payload has the same, one
+spelling. A forged, cut or foreign reference decodes to None, and nothing tells these apart.
 """
 
 import struct
