@@ -45,6 +45,9 @@ _SEARCH = "Take both doses from one answer of /v1/availability."
 KINDS: dict[str, Kind] = {
     # The request cannot be read.
     "malformed": Kind(400, "The request cannot be read", "Correct the request."),
+    "helpline-only": Kind(
+        401, "This is for the helpline", "Send Authorization: Bearer with the helpline's key."
+    ),
     "idempotency-key": Kind(400, "Idempotency-Key is missing or malformed", _KEY),
     "not-found": Kind(404, "There is no such thing here", "Check the address."),
     "method-not-allowed": Kind(405, "This address does not take that method", "See the Allow header."),
@@ -53,6 +56,11 @@ KINDS: dict[str, Kind] = {
     # The wish is not possible, whatever is free.
     "key-reused": Kind(
         422, "The Idempotency-Key was used for another request", "Use a new key for a new wish."
+    ),
+    "disambiguator": Kind(
+        422,
+        "The disambiguator is missing",
+        "Say what tells this person apart from the other, as the place of birth.",
     ),
     "nameless": Kind(
         422, "A name has no letter", "Give family name and given names as in an identity document."

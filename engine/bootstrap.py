@@ -36,6 +36,7 @@ from engine.domain.course import Kind, Wish
 from engine.domain.person import Facts
 from engine.errors import DeploymentMismatch
 from engine.outbox.standing import Standing
+from engine.persons.homonyms import Homonyms
 from engine.persons.register import Registrar
 from engine.privacy.references import References
 from engine.privacy.seal import PlainSealer
@@ -67,6 +68,8 @@ class Engine:
         postcodes: Postcodes,
         references: References,
         registrar: Registrar,
+        homonyms: Homonyms,
+        helpline_key: bytes,
         batcher: Batcher,
         office: Office,
         board: Board,
@@ -82,6 +85,8 @@ class Engine:
         self.postcodes = postcodes
         self.references = references
         self.registrar = registrar
+        self.homonyms = homonyms
+        self.helpline_key = helpline_key
         self.batcher = batcher
         self.office = office
         self.desk = Desk(office)
@@ -234,12 +239,16 @@ def _compose(
     keyspace, rules = Keyspace(settings.partitions), Rules(campaign, intervals)
     programmes = Programmes(board, locations, sessions, intervals)
     search, planner = Search(programmes), Planner(programmes)
+    sealer = PlainSealer()
+    registrar = Registrar(pool, secrets.pepper, sealer)
     return Engine(
         catalogue=catalogue,
         rules=rules,
         postcodes=Postcodes.load(settings.france_dir / "codes_postaux.csv"),
         references=References(secrets.reference_key),
-        registrar=Registrar(pool, secrets.pepper, PlainSealer()),
+        registrar=registrar,
+        homonyms=Homonyms(pool, registrar, sealer),
+        helpline_key=secrets.helpline_key,
         batcher=batcher,
         office=Office(batcher, keyspace, sessions, locations, rules, pressure, now_utc),
         board=board,

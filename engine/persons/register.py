@@ -59,11 +59,15 @@ class Registrar:
 
         Raises ``NamelessError`` for names without a letter, ``StorageAway``, and ``QueueFull``.
         """
-        identity = Identity(new.family_name, new.given_names, new.birth_date, new.disambiguator)
-        person = person_key(identity, self._pepper)
+        person = self.key_of(new)
         sealed = self._sealer.seal(Place(*_PLACE, person), new)
         registration = await self._put(NewRow(_op(person, new, idempotency_key), person, sealed))
         return KeyReused() if registration.answer is Answer.KEY_REUSED else registration.person
+
+    def key_of(self, new: NewPerson) -> bytes:
+        """The person key. Raises ``NamelessError`` for names without a letter."""
+        identity = Identity(new.family_name, new.given_names, new.birth_date, new.disambiguator)
+        return person_key(identity, self._pepper)
 
     def _put(self, row: NewRow) -> "asyncio.Future[Registration]":
         if len(self._waiting) >= limits.REGISTER_QUEUE_MAX:

@@ -1,4 +1,4 @@
-"""The deployment's own secrets: the pepper of the person keys and the key of the signed references.
+"""The deployment's own secrets: pepper of the person keys, key of the references, key of the helpline.
 
 Each is 32 random bytes in a file of its own, mode 0600, made at first use. A file is written aside and linked
 to its name in one step: two processes that start at once read the same bytes, and nobody reads half a file.
@@ -15,6 +15,7 @@ import msgspec
 SECRET_BYTES = 32
 PEPPER_FILE = "person-key-pepper"
 REFERENCE_KEY_FILE = "reference-key"
+HELPLINE_KEY_FILE = "helpline-key"
 
 
 class SecretError(Exception):
@@ -22,10 +23,11 @@ class SecretError(Exception):
 
 
 class Secrets(msgspec.Struct, frozen=True):
-    """What the engine needs to name people and to sign references."""
+    """What the engine needs to name people, to seal references and to know the helpline."""
 
     pepper: bytes
     reference_key: bytes
+    helpline_key: bytes
 
     def __repr__(self) -> str:
         """Never shows the bytes: a representation ends up in logs."""
@@ -33,10 +35,11 @@ class Secrets(msgspec.Struct, frozen=True):
 
 
 def open_secrets(folder: Path) -> Secrets:
-    """Read both secrets, making those that are not there. Raises ``SecretError``."""
+    """Read the secrets, making those that are not there. Raises ``SecretError``."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Secrets(_secret(folder / PEPPER_FILE), _secret(folder / REFERENCE_KEY_FILE))
+        names = (PEPPER_FILE, REFERENCE_KEY_FILE, HELPLINE_KEY_FILE)
+        return Secrets(*(_secret(folder / name) for name in names))
     except OSError as error:
         raise SecretError(
             f"{folder}: {error.strerror}; set DOSEBOOK_SECRETS_DIR to a folder of yours"
