@@ -126,8 +126,11 @@ class Waitlist(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     offer_minutes: Annotated[int, Meta(ge=1, le=24 * 60)]
 
 
-class Campaign(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All rules of a campaign, but for the tables of vaccines and intervals (``engine.rules.intervals``)."""
+class Campaign(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False):
+    """All rules of a campaign, but for the tables of vaccines and intervals (``engine.rules.intervals``).
+
+    Equal to itself only: what is derived from a campaign is kept by it.
+    """
 
     groups: Annotated[tuple[Group, ...], Meta(max_length=GROUPS_MAX)]
     cohorts: tuple[Cohort, ...]

@@ -12,6 +12,7 @@ was loaded.
 
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from functools import lru_cache
 from itertools import product as combinations
 from typing import NamedTuple
 
@@ -50,6 +51,9 @@ class _Opening(NamedTuple):
     names: tuple[str, ...]
 
 
+# Vaccines × areas × days of booking that a process meets, and an age that nobody reaches.
+_OPEN_AGES_KEPT = 4_096
+_AGE_MAX = 999
 _ANY_DAY = _Way("", date.min, date.max)
 
 
@@ -68,6 +72,8 @@ def check(
     ``area`` is the department code of the location, ``given`` the last dose, which a booster needs. Both
     days are local dates of the location.
     """
+    if kind is Kind.PRIMARY and _is_of_open_age(campaign, facts.age_on(dose_day), vaccine, area, booking_day):
+        return None
     if kind is Kind.BOOSTER and given is None:
         return Refusal(Rule.GIVEN_MISSING)
     case = _Case(campaign, facts, kind, vaccine, area, given)
@@ -76,6 +82,30 @@ def check(
         return None
     refusal = _refusal(case, gate, booking_day, _first_opening(case, booking_day, dose_day))
     return _with_delay(case, refusal, booking_day, dose_day) if kind is Kind.BOOSTER else refusal
+
+
+def _is_of_open_age(campaign: Campaign, age: int, vaccine: str, area: str, booking_day: date) -> bool:
+    """Whether anybody of this age is admitted, whatever they have declared: most people, at least cost."""
+    return any(first <= age <= last for first, last in _open_ages(campaign, vaccine, area, booking_day))
+
+
+@lru_cache(_OPEN_AGES_KEPT)
+def _open_ages(campaign: Campaign, vaccine: str, area: str, booking_day: date) -> tuple[tuple[int, int], ...]:
+    """The ages on the day of a primary dose that are enough by themselves on this day of booking."""
+    case = _Case(campaign, Facts(date.min), Kind.PRIMARY, vaccine, area, None)
+    rules = [rule for rule in campaign.products if _is_for(rule, case) and rule.since <= booking_day]
+    if not rules:
+        return ()
+    product = max(rules, key=lambda rule: rule.since)
+    return tuple(
+        (max(product.age_min, cohort.age_min), min(_oldest(product.age_max), _oldest(cohort.age_max)))
+        for cohort in campaign.cohorts
+        if cohort.since <= booking_day <= (cohort.until or date.max) and _admits(cohort, case)
+    )
+
+
+def _oldest(age_max: int | None) -> int:
+    return _AGE_MAX if age_max is None else age_max
 
 
 def _closed_gate(case: _Case, booking_day: date, dose_day: date) -> int | None:

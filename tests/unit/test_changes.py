@@ -160,9 +160,10 @@ def test_a_second_dose_alone_moves_by_the_dose_given_elsewhere() -> None:
     person = Person(ADULT.facts, Given("pfizer", date(2026, 11, 20)))
     current = (dose(2, 20),)
     assert move(dose(2, 38), current=current, person=person) is None
-    refused = move(dose(2, 39), current=current, person=person)
+    assert move(dose(2, 39), current=current, person=person) is None, "late, but still needed"
+    refused = move(dose(2, 5), current=current, person=person)
     assert refused is not None
-    assert refused.until_day == date(2027, 1, 8)
+    assert refused.from_day == date(2026, 12, 11)
 
 
 def test_a_dose_is_not_moved_twice_at_once() -> None:
