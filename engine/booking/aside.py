@@ -23,10 +23,14 @@ class Away(msgspec.Struct, frozen=True, gc=False):
 
 
 class RefusedAside(msgspec.Struct, frozen=True, gc=False):
-    """Seats of one partition were refused; those of others had been set aside."""
+    """Seats of one partition were refused; those of others had been set aside.
+
+    ``is_over``: they were set aside once and given back, so this revision of the course is decided.
+    """
 
     refusal: Refused
     parts: tuple[Appointment, ...]
+    is_over: bool
 
 
 def aside(
@@ -38,7 +42,7 @@ def aside(
         ask = codec.Aside(course, revision, op, home, placement.not_after(partition), wishes)
         answer = yield Call(partition, codec.aside(ask))
         if answer[:1] != b"A":
-            return RefusedAside(_refused(answer, wishes), parts)
+            return RefusedAside(_refused(answer, wishes), parts, answer[:1] == b"T")
         seats = codec.seats_of(answer[1:])
         parts += tuple(
             Appointment(wish.dose, wish.session, wish.slot, seat, revision, partition)
@@ -69,4 +73,4 @@ def _refused(answer: bytes, wishes: tuple[Wish, ...]) -> Refused:
         return Refused(Reason.FULL, answer[1], width, mask, wishes)
     if code == b"N":
         return Refused(Reason.CLOSED, answer[1])
-    return Refused({b"K": Reason.CHANGED, b"D": Reason.LATE}[code])
+    return Refused({b"K": Reason.CHANGED, b"T": Reason.CHANGED, b"D": Reason.LATE}[code])

@@ -124,7 +124,7 @@ def _fused(request: Request, placement: Placement) -> Steps[_Outcome]:
     answer = yield Call(home, codec.book(group))
     code = answer[:1]
     if code == b"B":
-        return _booked(request, answer[1:], [()] * count)
+        return _booked(request, answer[1:])
     if code == b"L":
         return _Rival(answer[1] - 1, codec.live(answer[2:]))
     # `book` refuses what no other copy may be granted: nothing is left to give up.
@@ -179,31 +179,34 @@ def _take(request: Request, claims: list[_Claim], placement: Placement) -> Steps
     by_person = {(claim.course.person, claim.course.kind): claim for claim in claims}
     ordered = [by_person[seeker.person, seeker.kind] for seeker in request.seekers]
     parts: list[tuple[Appointment, ...]] = []
-    refusal: Refused | None = None
+    refused: RefusedAside | None = None
     try:
         for member, claim in enumerate(ordered):
             found = yield from aside(claim.course, 1, request.op, home, claim.seeker.away, placement)
             if isinstance(found, RefusedAside):
+                refused = msgspec.structs.replace(
+                    found, refusal=msgspec.structs.replace(found.refusal, member=member)
+                )
                 parts.append(found.parts)
-                refusal = msgspec.structs.replace(found.refusal, member=member)
                 break
             parts.append(found)
-        else:
-            numbers = [claim.course.generation for claim in ordered]
-            group = _group(request, placement.not_after(home), numbers, parts)
-            answer = yield Call(home, codec.take(group))
-            if answer[:1] == b"B":
-                return _booked(request, answer[1:], parts)
-            refusal = None if answer[:1] == b"T" else _refused(request, answer)
+        numbers = [claim.course.generation for claim in ordered]
+        # Past its deadline a take is only remembered, never made: an op that came before keeps its answer.
+        deadline = 0 if refused else placement.not_after(home)
+        of_members = [()] * len(ordered) if refused else parts
+        answer = yield Call(home, codec.take(_group(request, deadline, numbers, of_members)))
+        if answer[:1] == b"B":
+            return _booked(request, answer[1:])
     except OutcomeUnknown:
         raise
     except EngineFault:
         # Refused as a whole, so as good as any refusal. What is left behind would take up what becomes free.
         yield from _give_up(ordered, home, parts, placement)
         raise
-    if (yield from _give_up(ordered, home, parts, placement, buried=refusal is None)) and refusal:
-        return refusal
-    return _Again()
+    buried = answer[:1] == b"T" or (refused is not None and refused.is_over)
+    if not (yield from _give_up(ordered, home, parts, placement, buried=buried)) or buried:
+        return _Again()
+    return refused.refusal if refused else _refused(request, answer)
 
 
 def _give_up(
@@ -222,47 +225,56 @@ def _give_up(
     if not buried and all(claim.first for claim in claims) and not any(parts):
         yield from _unclaim(claims, placement)
         return True
-    for claim in claims:
+    granted = False
+    for claim, own_parts in zip(claims, [*parts, *[()] * (len(claims) - len(parts))], strict=True):
         answer = yield Call(home, codec.resolve(claim.course))
+        granted = granted or answer[:1] != b"T"
         if answer[:1] == b"B":
-            return False
+            continue
         guard = placement.keyspace.of_person(claim.course.person)
         ended = codec.free(claim.course) if answer[:1] == b"X" else codec.unclaim(claim.course, buried=True)
         yield Call(guard, ended)
-    for claim, own_parts in zip(claims, parts, strict=False):
         yield from quit_all(claim.course, own_parts)
-    return True
+    return not granted
 
 
-def _booked(request: Request, packed: bytes, parts: Sequence[tuple[Appointment, ...]]) -> Booked:
+def _booked(request: Request, packed: bytes) -> Booked | InDoubt:
     """What was begun.
 
     If an earlier request of the op wished for other slots, its seats are told as if they were of these:
-    whoever sends one op with several wishes reads the courses again (``Desk.begun``).
+    whoever sends one op with several wishes reads the courses again (``Desk.begun``). In doubt where they
+    cannot even be read as such.
     """
     until_ms, rest = codec.begun(packed)
+    if len(rest) != sum(map(_answer_bytes, request.seekers)):
+        return InDoubt()
     courses, at = [], 0
-    for seeker, own_parts in zip(request.seekers, parts, strict=True):
+    for seeker in request.seekers:
         end = at + codec.GENERATION.size + 2 * len(seeker.wishes)
+        parts_end = end + codec.APPOINTMENT.size * len(seeker.away)
         (generation,) = codec.GENERATION.unpack_from(rest, at)
         seats = codec.seats_of(rest[at + codec.GENERATION.size : end])
         here = tuple(
             Appointment(wish.dose, wish.session, wish.slot, seat)
-            for wish, seat in zip(seeker.wishes, seats, strict=False)
+            for wish, seat in zip(seeker.wishes, seats, strict=True)
         )
         courses.append(
             Course(
                 CourseId(seeker.person, seeker.kind, generation),
                 request.location,
                 "held" if request.hold_ms else "booked",
-                here + own_parts,
+                here + codec.appointments(rest[end:parts_end]),
                 until_ms=until_ms,
                 given_vaccine=seeker.given_vaccine,
                 given_day=seeker.given_day,
             )
         )
-        at = end
+        at = parts_end
     return Booked(tuple(courses))
+
+
+def _answer_bytes(seeker: Seeker) -> int:
+    return codec.GENERATION.size + 2 * len(seeker.wishes) + codec.APPOINTMENT.size * len(seeker.away)
 
 
 def _refused(request: Request, answer: bytes) -> Refused:

@@ -30,40 +30,46 @@ def move(change: Change, placement: Placement) -> Steps[MoveOutcome]:
     home = of_location(course.location)
     away = [wish for wish in change.wishes if of_location(wish.location) != home]
     found = yield from aside(course.id, course.revision + 1, change.op, home, away, placement)
-    if isinstance(found, RefusedAside):
-        return (yield from _give_up(change, home, found.parts, found.refusal))
     wishes = tuple(wish.wish for wish in change.wishes if of_location(wish.location) == home)
+    if isinstance(found, RefusedAside):
+        # An op that came before keeps its answer. Past its deadline a move is only remembered, never made.
+        record = codec.Move(course.id, change.op, course.revision, 0, change.ends, wishes)
+        answer = yield Call(home, codec.move(record))
+        if answer[:1] == b"V":
+            return (yield from _moved(change, home, found.parts, answer[1:]))
+        if found.parts or found.is_over:
+            yield from _give_up(change, home, found.parts)
+        return found.refusal
     deadline = placement.not_after(home)
     record = codec.Move(course.id, change.op, course.revision, deadline, change.ends, wishes, found)
     answer = yield Call(home, codec.move(record))
     if answer[:1] == b"V":
-        return (yield from _moved(change, answer[1:]))
-    return (yield from _give_up(change, home, found, _refused(answer, change)))
+        return (yield from _moved(change, home, found, answer[1:]))
+    if found:
+        yield from _give_up(change, home, found)
+    return _refused(answer, change)
 
 
-def _moved(change: Change, packed: bytes) -> Steps[MoveOutcome]:
+def _moved(change: Change, home: int, parts: tuple[Appointment, ...], packed: bytes) -> Steps[MoveOutcome]:
     """The course after the change. Old seats elsewhere are not counted any more, and are given back."""
     (revision,) = codec.REVISION.unpack_from(packed)
     appointments = codec.appointments(packed[codec.REVISION.size :])
     if revision == change.course.revision + 1:
-        # Otherwise this op came before, the course was read after it, and what it had then is not old.
         old = (one for one in change.course.appointments if one.dose in change.ends)
         yield from quit_all(change.course.id, old)
+    elif parts:
+        # This op came before, and the course was read after it: what it has is not old, and these are too many.
+        yield from _give_up(change, home, parts)
     course = msgspec.structs.replace(change.course, revision=revision, appointments=appointments)
     return Moved(course)
 
 
-def _give_up(
-    change: Change, home: int, parts: tuple[Appointment, ...], refusal: Refused
-) -> Steps[MoveOutcome]:
+def _give_up(change: Change, home: int, parts: tuple[Appointment, ...]) -> Steps[None]:
     """Give set-aside seats back, once the home cannot count them any more."""
-    if not parts:
-        return refusal
     course = change.course.id
     answer = yield Call(home, codec.resolve(course, change.course.revision))
     counted = _counted(answer)
     yield from quit_all(course, (part for part in parts if part not in counted))
-    return refusal
 
 
 def _counted(answer: bytes) -> tuple[Appointment, ...]:

@@ -32,7 +32,7 @@ APPOINTMENT = struct.Struct("<BBHIHH")
 GUARD_RECORD = struct.Struct("<cII16s")
 MEMORY = struct.Struct("<16sII")
 COURSE_RECORD = struct.Struct("<cH16sBHB")
-CHANGE_RECORD = struct.Struct("<16scB")
+CHANGE_RECORD = struct.Struct("<16scHB")
 PART_RECORD = struct.Struct("<cB16sIHH")
 EVENT = struct.Struct("<BcQ16sBIH16sB")
 ENTRY = struct.Struct("<cBBHIHH")
@@ -300,12 +300,13 @@ class Guard(msgspec.Struct, frozen=True):
 class Change(msgspec.Struct, frozen=True):
     """What an op did to a course.
 
-    ``act``: ``b`` begun, ``c`` confirmed, ``w`` extended, ``v`` moved, ``x`` ended. ``appointments``:
-    what a move left, or what was begun; none for the other acts.
+    ``act``: ``b`` begun, ``c`` confirmed, ``w`` extended, ``v`` moved, ``x`` ended. ``revision``: the one that
+    it made. ``appointments``: what a move left, or what was begun; none for the other acts.
     """
 
     op: bytes
     act: bytes
+    revision: int
     appointments: tuple[Appointment, ...] = ()
 
 
@@ -333,7 +334,7 @@ class PartId(msgspec.Struct, frozen=True, gc=False):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A part as recorded. ``state``: ``s`` set aside, ``b`` counted by the course's ``home`` partition."""
+    """A part as recorded. ``state``: ``s`` set aside, ``b`` counted by the course's ``home``, ``x`` given back."""
 
     state: bytes
     home: int
@@ -416,9 +417,9 @@ def course(record: bytes) -> CourseRecord:
 def _changes(packed: bytes) -> Iterator[Change]:
     at = 0
     while at < len(packed):
-        op, act, count = CHANGE_RECORD.unpack_from(packed, at)
+        op, act, revision, count = CHANGE_RECORD.unpack_from(packed, at)
         begin, at = at + CHANGE_RECORD.size, at + CHANGE_RECORD.size + count * APPOINTMENT.size
-        yield Change(op, act, appointments(packed[begin:at]))
+        yield Change(op, act, revision, appointments(packed[begin:at]))
 
 
 def part(record: bytes) -> Part:
@@ -496,7 +497,7 @@ def pack_course(course: CourseRecord) -> bytes:
 
 
 def _pack_change(change: Change) -> bytes:
-    head = CHANGE_RECORD.pack(change.op, change.act, len(change.appointments))
+    head = CHANGE_RECORD.pack(change.op, change.act, change.revision, len(change.appointments))
     return head + pack_appointments(change.appointments)
 
 

@@ -46,7 +46,8 @@ local function choose(partition, group)
     if not taken then return sub(refusal, 1, 1) .. char(i) .. sub(refusal, 2) end
     local parts_at = member.at + 7 * member.wishes
     member.taken, member.joined = taken, sub(group.record, parts_at, parts_at + 12 * member.parts - 1)
-    if taken == '' then return 'N' .. char(i) .. '\0' end
+    local dose = taken == '' and 0 or twice(taken .. member.joined)
+    if dose then return 'N' .. char(i) .. char(dose) end
   end
   return nil
 end
@@ -62,8 +63,8 @@ local function begun_before(partition, courses)
   local answer = { 'B', pack('<I8', until_of(partition, courses[1])) }
   for _, course in ipairs(courses) do
     local _, _, appointments = recall_change(course, course.op)
-    local _, here = split(appointments)
-    answer[#answer + 1] = pack('<I4', course.generation) .. seats_of(here)
+    local _, here, elsewhere = split(appointments)
+    answer[#answer + 1] = pack('<I4', course.generation) .. seats_of(here) .. elsewhere
   end
   return concat(answer)
 end
@@ -89,7 +90,7 @@ local function begin(partition, group, claim)
     member.revision = 1
     emit(partition, state, member, group.op, entries('+', member.taken) .. entries('>', member.joined),
       tail_of(until_ms, member))
-    answer[#answer + 1] = pack('<I4', member.generation) .. seats_of(member.taken)
+    answer[#answer + 1] = pack('<I4', member.generation) .. seats_of(member.taken) .. member.joined
   end
   if group.ends then write_end(partition, group.ends) end
   for _, member in ipairs(group) do

@@ -28,11 +28,13 @@ end
 local function draft_end(draft, course)
   local _, here, elsewhere = split(course.appointments)
   give_back(draft, here)
+  course.held = course.state == 'h'
+  -- Read, though nothing is done with it: a key of another type must be met before the first write.
+  if course.held then call('ZCARD', holds_of(draft.partition)) end
   course.told = entries('-', here) .. entries('<', elsewhere)
 end
 
 local function tell_end(partition, course, op, act)
-  course.held = course.state == 'h'
   if op == NO_OP then course.revision = course.revision + 1 else remember(course, op, act) end
   emit(partition, act, course, op, course.told)
 end

@@ -10,18 +10,19 @@
 --         M <B             member: extended as often as is allowed
 --         G K              as confirm
 
--- Every member's course; or nil and the refusal. `done` counts those that this op has changed before.
+-- Every member's course; or nil and the refusal. `done`: this op has come before, for it changes all or none; one that
+-- was booked then is left as it was, and so may not know it.
 local function held_courses(partition, record, at, count, op, act)
-  local courses, done = {}, 0
+  local courses, done = {}, false
   for i = 1, count do
     local course = find_course(partition, unpack('<c16BI4', record, at + 21 * (i - 1)))
     if not course or course.state == 't' then return nil, 'G' .. char(i) end
     local known, acted = recall_change(course, op)
     if known == 'conflict' or known == 'same' and acted ~= act then return nil, 'K' .. char(i) end
-    if known == 'same' then done = done + 1 end
+    done = done or known == 'same'
     courses[i] = course
   end
-  return courses, nil, done == count
+  return courses, nil, done
 end
 
 local function not_running(partition, course)

@@ -23,8 +23,9 @@
 -- format guard       <c1I4I4c16     state generation location op, then memories
 -- format memory      <c16I4I4       op generation location of an earlier course, newest first
 -- format course      <c1I2c16BI2B   state revision op given_vaccine given_day count, then appointments, then changes
--- format change      <c16c1B        op act count of an earlier write, newest first, then what it left as appointments
--- format part        <c1Bc16I4I2I2  state home op session slot seat
+-- format change      <c16c1I2B      op act revision count of an earlier write, newest first, then the appointments that
+--                                   it left; revision: the one that it made
+-- format part        <c1Bc16I4I2I2  state home op session slot seat; state s set aside, b counted, x given back
 -- format event       <Bc1I8c16BI4I2c16B  version type at_ms person kind generation revision op count, then entries,
 --                                   then a tail if it says anything
 -- format entry       <c1BBI2I4I2I2  verb, then an appointment: + taken here, - given back here, > taken elsewhere and
@@ -111,7 +112,7 @@ end
 
 -- Length of the change that begins at this place.
 local function change_length(changes, at)
-  return 18 + 12 * byte(changes, at + 17)
+  return 20 + 12 * byte(changes, at + 19)
 end
 
 -- How many changes of a kind a course remembers.
@@ -124,33 +125,44 @@ local function count_changes(course, act)
   return count
 end
 
-local function change_record(op, act, appointments)
-  return pack('<c16c1B', op, act, #appointments / 12) .. appointments
+local function change_record(op, act, revision, appointments)
+  return pack('<c16c1I2B', op, act, revision, #appointments / 12) .. appointments
 end
 
 -- Raise the revision and remember that the op did this. `left`: the appointments after a move.
 local function remember(course, op, act, left)
-  local changes = change_record(op, act, left or '') .. course.changes
-  local at, count = 1, 0
+  course.revision = course.revision + 1
+  local changes, at, count = change_record(op, act, course.revision, left or '') .. course.changes, 1, 0
   while at <= #changes and count < CHANGES_MAX do at, count = at + change_length(changes, at), count + 1 end
-  course.changes, course.revision = sub(changes, 1, at - 1), course.revision + 1
+  course.changes = sub(changes, 1, at - 1)
 end
 
--- What a course knows of an op: 'same', its act and the appointments that it left; 'conflict' when the key was used
--- for another request; nil when it never saw it.
+-- What a course knows of an op: 'same', its act, the appointments that it left and the revision that it made;
+-- 'conflict' when the key was used for another request; nil when it never saw it.
 local function recall_change(course, op)
   local key, changes, at = sub(op, 1, 8), course.changes, 1
   while at <= #changes do
-    local past, act, count = unpack('<c16c1B', changes, at)
+    local past, act, revision, count = unpack('<c16c1I2B', changes, at)
     if sub(past, 1, 8) == key then
       if past ~= op then return 'conflict' end
-      return 'same', act, sub(changes, at + 18, at + 17 + 12 * count)
+      return 'same', act, sub(changes, at + 20, at + 19 + 12 * count), revision
     end
     at = at + change_length(changes, at)
   end
   if sub(course.op, 1, 8) ~= key then return nil end
   if course.op ~= op then return 'conflict' end
-  return 'same', 'b', course.appointments
+  return 'same', 'b', course.appointments, 1
+end
+
+-- The dose that stands twice among the appointments, if there is one.
+local function twice(appointments)
+  local seen = {}
+  for at = 1, #appointments, 12 do
+    local dose = byte(appointments, at)
+    if seen[dose] then return dose end
+    seen[dose] = true
+  end
+  return nil
 end
 
 -- Appointments split into those kept, those that end here, and those that end elsewhere. `doses`: the set of doses

@@ -5,7 +5,7 @@
 --                          <BI4I2, then parts as appointments. doses: a bit for each dose that ends, dose 1 the lowest;
 --                          revision: the one that was read
 -- record  d <c16BI4c16I2I8I2BB   the same without wishes and parts: what only gives seats back passes at maxmemory
--- answers V <I2            moved: the new revision, then the appointments; the same op once more gets the same
+-- answers V <I2            moved: the revision that this made, then the appointments; the same op once more gets the same
 --         R <I2            the course has another revision: read it again
 --         F <B             full: dose, then that session's stock; nothing was written
 --         N <B             dose: no such open session or slot, or a dose would have two seats, or there would be none
@@ -22,25 +22,14 @@ local function doses_in(bits)
   return doses
 end
 
--- The dose that stands twice among the appointments, if there is one.
-local function twice(appointments)
-  local seen = {}
-  for at = 1, #appointments, 12 do
-    local dose = byte(appointments, at)
-    if seen[dose] then return dose end
-    seen[dose] = true
-  end
-  return nil
-end
-
 local function move(partition, record)
   local person, kind, generation, op, revision, not_after, ends, wishes, parts, at =
     unpack('<c16BI4c16I2I8I2BB', record, 2)
   local course = find_course(partition, person, kind, generation)
   if not course or course.state == 't' then return '-' end
-  local known, act, left = recall_change(course, op)
+  local known, act, left, made = recall_change(course, op)
   if known == 'conflict' or known == 'same' and act ~= 'v' then return 'K' end
-  if known then return 'V' .. pack('<I2', course.revision) .. left end
+  if known then return 'V' .. pack('<I2', made) .. left end
   if course.state ~= 'b' then return '-' end
   if course.revision ~= revision then return 'R' .. pack('<I2', course.revision) end
   if partition.now > not_after then return 'D' end
@@ -60,7 +49,7 @@ local function move(partition, record)
   give_back(draft, here)
   if count_changes(course, 'b') == 0 then
     -- What was booked: the answer that its op keeps getting.
-    course.changes = course.changes .. change_record(course.op, 'b', course.appointments)
+    course.changes = course.changes .. change_record(course.op, 'b', 1, course.appointments)
   end
   course.appointments = appointments
   remember(course, op, 'v', appointments)

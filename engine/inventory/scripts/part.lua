@@ -1,10 +1,12 @@
 -- aside, keep, quit: seats of a course whose home is another partition. A part is set aside before the home decides,
--- and never ends because time passed: the home's record says whether it counts (booking/PROTOCOL.md).
+-- and never ends because time passed: the home's record says whether it counts (booking/PROTOCOL.md). One that was given
+-- back stays on record, so that no late copy sets it aside again.
 --
 -- record  a <c16BI4I2c16BI8B  person kind generation revision op home not_after wishes, then wishes <BI4I2
 -- answers A <I2*           set aside (now or before, by this op): a seat per wish
 --         F N D            as take, without the member
 --         K                another change of this course has set this dose aside
+--         T                it was given back: this revision of the course cannot have it any more
 --
 -- record  k <c16BI4BI2     person kind generation dose revision: the home counts it
 -- answers + | = | -        kept | was kept before | there is none
@@ -23,7 +25,8 @@ local function aside_before(partition, person, kind, generation, revision, op, r
     local key, field = part_at(partition, person, kind, generation, byte(record, at + 7 * (i - 1)), revision)
     local part = call('HGET', key, field)
     if part then
-      local _, _, by, _, _, seat = unpack('<c1Bc16I4I2I2', part)
+      local state, _, by, _, _, seat = unpack('<c1Bc16I4I2I2', part)
+      if state == 'x' then return nil, 'T' end
       if by ~= op then return nil, 'K' end
       seats[#seats + 1] = pack('<I2', seat)
     end
@@ -42,7 +45,8 @@ ops.a = function(partition, record)
     local full
     draft = new_draft(partition)
     taken, full = take_seats(draft, record, at, wishes, revision)
-    return full
+    local dose = taken and (taken == '' and 0 or twice(taken))
+    return dose and 'N' .. char(dose) or full
   end)
   if refusal then return refusal end
   local course = { person = person, kind = kind, generation = generation, revision = revision }
@@ -59,8 +63,9 @@ end
 ops.k = function(partition, record)
   local key, field = part_at(partition, unpack('<c16BI4BI2', record, 2))
   local part = call('HGET', key, field)
-  if not part then return '-' end
-  if byte(part) == 98 then return '=' end
+  local state = part and sub(part, 1, 1)
+  if not part or state == 'x' then return '-' end
+  if state == 'b' then return '=' end
   call('HSET', key, field, 'b' .. sub(part, 2))
   return '+'
 end
@@ -70,12 +75,13 @@ ops.q = function(partition, record)
   local key, field = part_at(partition, person, kind, generation, dose, revision)
   local part = call('HGET', key, field)
   if not part then return '-' end
-  local _, _, op, session, slot, seat = unpack('<c1Bc16I4I2I2', part)
+  local state, _, op, session, slot, seat = unpack('<c1Bc16I4I2I2', part)
+  if state == 'x' then return '-' end
   local draft, appointment = new_draft(partition), pack('<BBI2I4I2I2', dose, HERE, revision, session, slot, seat)
   give_back(draft, appointment)
   emit(partition, 'r', { person = person, kind = kind, generation = generation, revision = revision }, op,
     entries('-', appointment))
-  call('HDEL', key, field)
+  call('HSET', key, field, 'x' .. sub(part, 2))
   write_draft(draft)
   return '+'
 end

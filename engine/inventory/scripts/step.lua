@@ -10,8 +10,8 @@
 --         OOM              memory is full: nothing was done
 --
 -- dosebook_drain: the same for the operations that give something back, only tell what is, or let Postgres go on
--- (free, settle, unclaim, resolve, cancel, drop, expire, confirm, keep, quit, the reads, mark), which pass when memory is full; any other is an item
--- in error.
+-- (free, settle, unclaim, resolve, cancel, drop, expire, confirm, keep, quit, the reads, mark), which pass when memory
+-- is full; any other is an item in error.
 --
 -- dosebook_found: creates an empty partition, certified for this process: it has nothing that could be older.
 --
