@@ -434,3 +434,50 @@ def test_no_more_plans_than_the_limit() -> None:
     wished = Preference(48.0, 2.0, 1.0, Shape.SINGLE)
     assert len(world.planner.find(wished, 1000, world.now, Random(0).random)) == limits.PLANS_MAX
     assert world.planner.around(99, 0, wished, world.now, Random(0).random) is None
+
+
+def test_a_freed_seat_on_a_day_that_is_not_wished_is_nobodys() -> None:
+    world = _world((1, 1, "c", [1]))
+    for days, is_used in (
+        (When(day_min=DAY_0 + timedelta(days=2)), False),
+        (When(day_max=DAY_0), False),
+        (When(), True),
+    ):
+        wished = Preference(48.0, 2.0, 1.0, Shape.SINGLE, dose_1=days)
+        assert (world.planner.around(1, 0, wished, world.now, Random(0).random) is not None) == is_used
+
+
+def test_the_interval_is_that_of_the_date_at_dose_1() -> None:
+    """At 23:30 in London it is 29 October in Paris, where another interval is in force."""
+    made = _world((2, 1, "b", [1]), (1, 2, "b", [1]), (2, 3, "b", [1]))
+    frees = list(made.frees.values())
+    world = World(list(made.sessions.values()), frees, datetime(2021, 10, 28, 22, 30, tzinfo=UTC))
+    wished = Preference(48.0, 2.0, 40.0, vaccines=frozenset("b"), elsewhere=True)
+    used = {}
+    for number in (1, 2, 3):
+        party = world.planner.around(number, 0, wished, world.now, Random(0).random)
+        assert party is not None
+        used[number] = [choice.session for choice in party[0].choices]
+    assert used == {1: [1, 3], 2: [1, 2], 3: [1, 3]}
+
+
+def test_a_household_is_not_sent_to_two_locations() -> None:
+    world = _world((1, 1, "a", [4]), (3, 3, "a", [4]))
+    wished = Preference(48.0, 2.0, 40.0, elsewhere=True)
+    assert len(world.planner.find_for(1, wished, 3, world.now, Random(0).random)) == 1
+    assert world.planner.find_for(2, wished, 3, world.now, Random(0).random) == []
+
+
+def test_the_same_time_is_asked_for_each_of_a_household() -> None:
+    """Two at 9:00 and one at 9:30 go together with two and one, never with one and two."""
+    for second, people in (([1, 2], 0), ([2, 1], 3)):
+        world = _world((1, 1, "a", [2, 1]), (1, 3, "a", second))
+        wished = Preference(48.0, 2.0, 1.0, same_time_minutes=0)
+        found = world.planner.find_for(3, wished, 1, world.now, Random(0).random)
+        assert [len(party) for party in found] == ([people] if people else [])
+
+
+def test_where_one_slot_has_no_dose_2_at_its_time_another_may() -> None:
+    world = _world((1, 1, "a", [1, 1, 1, 1]), (1, 3, "a", [0, 0, 0, 1]))
+    wished = Preference(48.0, 2.0, 1.0, same_time_minutes=0)
+    assert {_find(world, wished, seed)[0] for seed in range(9)} == {((1, 3), (2, 3))}
