@@ -158,8 +158,8 @@ WAITLIST_PLACE_MAX = 1_000
 # excludes. Beyond it the slot waits for the next tick.
 WAITLIST_FORMS_MAX = 64
 WAITLIST_PASSES_MAX = 64
-# Slots that wait to be looked at, and those looked at between two rests. Beyond it a wake is dropped: the
-# tick finds the slot.
+# Slots that wait to be looked at, and those looked at between two rests (a tick rests after
+# TICK_S of it too). Beyond it a wake is dropped: the tick finds the slot.
 WAITLIST_WAKES_MAX = 10_000
 WAITLIST_SLOTS_MAX = 200
 # How often the worker looks by itself, how long it rests with slots to look at and without, and locations
@@ -306,7 +306,7 @@ GROWTH: tuple[Growth, ...] = (
     Growth(
         "entry of the waitlist, with a member and its cells",
         "postgres",
-        1_300,
+        1_500,
         WAITLIST_ENTRIES_MAX,
         f"Joining is refused. Closed ones are deleted after {WAITLIST_KEPT_DAYS} days.",
     ),

@@ -120,7 +120,8 @@ class Desk:
     async def set_aside(
         self, offer_key: bytes, kind: int, plan: Plan, hold_ms: int, key: str
     ) -> SetAside | NotSetAside:
-        return self._reply(key, lambda: self._set_aside(offer_key, plan, hold_ms))
+        answer: SetAside | NotSetAside = self._reply(key, lambda: self._set_aside(offer_key, plan, hold_ms))
+        return answer
 
     def _set_aside(self, offer_key: bytes, plan: Plan, hold_ms: int) -> SetAside | NotSetAside:
         taken = None if offer_key in self._dead else self._take([wish for member in plan for wish in member])

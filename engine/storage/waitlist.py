@@ -5,6 +5,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,12 @@ class Form(msgspec.Struct, frozen=True):
     kind: int
     shape: str
     size: int
+
+    @property
+    def number(self) -> int:
+        """What stands for it in the grid: 63 bits of a digest."""
+        digest = sha256(f"{self.kind} {self.size} {self.shape}".encode()).digest()
+        return int.from_bytes(digest[:8], "little") >> 1
 
 
 class Terms(msgspec.Struct, frozen=True):
@@ -165,7 +172,8 @@ async def insert_entry(connection: Any, new: NewEntry, now: datetime) -> int:
     )
     keys, sealed = zip(*new.people, strict=True)
     await connection.execute(query("waitlist_entry.insert_members"), entry, _uuids(keys), list(sealed))
-    await connection.execute(query("waitlist_entry.insert_cells"), entry, list(new.cells))
+    looked_up = (form.number, terms.first_day, terms.last_day, terms.weekdays)
+    await connection.execute(query("waitlist_entry.insert_cells"), entry, list(new.cells), *looked_up)
     return int(entry)
 
 
@@ -219,8 +227,7 @@ async def line(
         list(cells),
         *(spot.lat, spot.lon, spot.vaccine, spot.session, spot.slot, spot.location, spot.day),
         *(_uuids(not_for), list(passed), limit),
-        *([form.kind for form in known], [form.shape for form in known], [form.size for form in known]),
-        list(known.values()),
+        *([form.number for form in known], list(known.values())),
     )
     return [InLine(row["id"], _form(row), tuple(row["people"])) for row in rows]
 

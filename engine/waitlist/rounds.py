@@ -96,8 +96,7 @@ class Rounds:
     async def tick(self) -> None:
         """Look at some of the free seats that somebody waits for, and at some of the entries."""
         await self._count()
-        for freed in await self._some_free():
-            await self._look_at(freed)
+        await self._pass_on()
         await self._sweep()
 
     async def _look_at(self, freed: Freed) -> None:
@@ -138,17 +137,18 @@ class Rounds:
 
     # All free seats, and all entries, a part at every tick --------------------------------------------------
 
-    async def _some_free(self) -> list[Freed]:
-        """The next free slots at locations that somebody waits for; the way begins anew where it ended."""
-        if self._passing is None:
-            self._passing = self._pass_through()
-        found: list[Freed] = []
-        async for freed in self._passing:
-            found.append(freed)
-            if len(found) >= limits.WAITLIST_SLOTS_MAX:
-                return found
-        self._passing = None
-        return found
+    async def _pass_on(self) -> None:
+        """Look at the next free slots that somebody waits for; the way begins anew where it ended."""
+        until_s = time.monotonic() + limits.WAITLIST_TICK_S
+        for _ in range(limits.WAITLIST_SLOTS_MAX):
+            self._passing = self._passing or self._pass_through()
+            freed = await anext(self._passing, None)
+            if freed is None:
+                self._passing = None
+                return
+            await self._look_at(freed)
+            if time.monotonic() > until_s:
+                return
 
     async def _pass_through(self) -> AsyncIterator[Freed]:
         numbers = iter(sorted(self._by_location))

@@ -41,10 +41,16 @@ create table waitlist_member (
 
 -- The cells of the grid (engine/waitlist/grid.py) that an entry's circle touches, at most nine, as long as it
 -- waits. In the order of joining within a cell: the line of a place is read from the front.
+-- form stands for kind, shape and size. What the line is searched by is in the index itself: those who cannot
+-- come that day are passed without being looked at.
 create table waitlist_cell (
-    cell  integer not null,
-    entry bigint not null references waitlist_entry (id) on delete cascade,
-    primary key (cell, entry)
+    cell      integer not null,
+    entry     bigint not null references waitlist_entry (id) on delete cascade,
+    form      bigint not null,
+    first_day date not null,
+    last_day  date not null,
+    weekdays  smallint not null,
+    primary key (cell, entry) include (form, first_day, last_day, weekdays)
 );
 
 create index waitlist_cell_entry on waitlist_cell (entry);

@@ -29,7 +29,8 @@ select $1, m.position, m.person_key, m.sealed
 from unnest($2::uuid[], $3::bytea[]) with ordinality as m (person_key, sealed, position)
 
 -- name: insert_cells
-insert into waitlist_cell (cell, entry) select cell, $1 from unnest($2::integer[]) as cell
+insert into waitlist_cell (cell, entry, form, first_day, last_day, weekdays)
+select cell, $1, $3, $4, $5, $6 from unnest($2::integer[]) as cell
 
 -- name: members
 select uuid_send(person_key) as person, sealed from waitlist_member where entry = $1 order by position
@@ -49,8 +50,8 @@ group by m.entry order by m.entry
 
 -- name: line
 -- The first $11 entries that a place is for: cells there, its degrees, vaccine, session and slot, location and
--- day of telling, people it is not for, entries passed over already. What is known of shapes: kinds, shapes,
--- sizes, and the day of the first dose (null: none can be had); an entry of another shape is in line too.
+-- day of telling, people it is not for, entries passed over already. What is known of forms: the day of the
+-- first dose (null: none can be had); an entry of another form is in line too.
 -- Nobody of an entry in line was offered this slot before, in whatever entry.
 -- Each cell is read from the front and only as far as needed.
 select e.id, e.kind, e.shape, e.size,
@@ -67,10 +68,10 @@ cross join lateral (
             + cos(radians(e.lat)) * cos(radians($2::float8)) * sin(radians(e.lon - $3::float8) / 2) ^ 2
         ))) <= e.radius_km
         and coalesce((
-            select coalesce(k.day between e.first_day and e.last_day
-                and (e.weekdays >> (extract(isodow from k.day)::integer - 1)) & 1 = 1, false)
-            from unnest($12::smallint[], $13::text[], $14::smallint[], $15::date[]) as k (kind, shape, size, day)
-            where k.kind = e.kind and k.shape = e.shape and k.size = e.size
+            select coalesce(k.day between c.first_day and c.last_day
+                and (c.weekdays >> (extract(isodow from k.day)::integer - 1)) & 1 = 1, false)
+            from unnest($12::bigint[], $13::date[]) as k (form, day)
+            where k.form = c.form
         ), true)
         and e.id <> all($10::bigint[])
         and not exists (
