@@ -157,6 +157,52 @@ BUCKETS_PLANNED = 4 * 65_536
 # Partitions that a deployment may have: keys name them with two digits.
 PARTITIONS_MAX = 100
 
+# People of one entry of the waitlist, entries that one person and that one deployment may have waiting, and
+# how an entry may be made: km around its place, days from the first to the last, vaccines, and the characters
+# of its shape. Beyond each: joining is refused. The deployment's are counted every WAITLIST_COUNT_S, so what
+# joins in that time may come on top.
+WAITLIST_PEOPLE_MAX = 8
+WAITLIST_PER_PERSON_MAX = 3
+WAITLIST_ENTRIES_MAX = 1_000_000
+WAITLIST_RADIUS_KM_MAX = 100.0
+WAITLIST_DAYS_MAX = 366
+WAITLIST_VACCINES_MAX = 16
+WAITLIST_SHAPE_CHARS_MAX = 64
+# Up to where a place in line is counted; then it is told as "more than".
+WAITLIST_PLACE_MAX = 1_000
+# Forms (shape and size) that one decision plans for, and attempts to find somebody in line whom nothing
+# excludes. Beyond it the slot waits for the next tick.
+WAITLIST_FORMS_MAX = 64
+WAITLIST_PASSES_MAX = 64
+# Slots that wait to be looked at, and those looked at between two rests (a tick rests after
+# TICK_S of it too). Beyond it a wake is dropped: the tick finds the slot.
+WAITLIST_WAKES_MAX = 10_000
+WAITLIST_SLOTS_MAX = 200
+# How often the worker looks by itself, how long it rests with slots to look at and without, and locations
+# asked for at once.
+WAITLIST_TICK_S = 1.0
+WAITLIST_PAUSE_S = 0.05
+WAITLIST_IDLE_S = 0.2
+WAITLIST_COUNT_S = 30.0
+WAITLIST_LOCATIONS_MAX = 256
+# Rows that one tick passes on its way through all entries, and deletes of each table.
+WAITLIST_SWEEP_ROWS_MAX = 2_000
+# How long closed entries, lots and offers are kept, and what alerts have told.
+WAITLIST_KEPT_DAYS = 30
+# An offer: entries that are offered the same seats at most, how long they have, how long they must have at
+# least (else nobody is offered the seats), how long before the slot it ends, and how much longer than the
+# offer the seats are held, for whoever accepts in the last second.
+OFFERS_PARALLEL_MAX = 30
+OFFER_S_MAX = 900.0
+OFFER_S_MIN = 180.0
+OFFER_BEFORE_SLOT_S = 1_800.0
+OFFER_GRACE_S = 60.0
+# Lots that are not closed. Beyond it freed seats are not offered, and everybody may book them.
+LOTS_MAX = 20_000
+# An acceptance that was begun so long ago has been abandoned by its process: the worker concludes it. Longer
+# than a booking takes.
+ACCEPTANCE_S_MAX = 15.0
+
 
 class Growth(NamedTuple):
     """Something that can grow: at most ``bytes_each`` × ``maximum`` (None: nothing bounds it), and then.
@@ -272,6 +318,28 @@ GROWTH: tuple[Growth, ...] = (
     Growth("session", "postgres", 300, SESSIONS_PLANNED, "As many as agencies open."),
     Growth(
         "quarantined event", "postgres", 240, 100_000, "None in a sound system: the first one is an alert."
+    ),
+    Growth(
+        "entry of the waitlist, with a member and its cells",
+        "postgres",
+        1_500,
+        WAITLIST_ENTRIES_MAX,
+        f"Joining is refused. Closed ones are deleted after {WAITLIST_KEPT_DAYS} days.",
+    ),
+    Growth(
+        "offer of a freed seat",
+        "postgres",
+        450,
+        None,
+        f"As many as seats that come free, times at most {OFFERS_PARALLEL_MAX}; deleted after"
+        f" {WAITLIST_KEPT_DAYS} days.",
+    ),
+    Growth(
+        "alert told",
+        "postgres",
+        170,
+        None,
+        f"At most one a day for each alert and location; deleted after {WAITLIST_KEPT_DAYS} days.",
     ),
     Growth("schema", "postgres", 10_000_000, 1, "An empty database."),
     Growth("session in catalogue and board", "api", 1_200, SESSIONS_PLANNED, "Read at the start only."),

@@ -3,13 +3,15 @@ from pathlib import Path
 
 import pytest
 
-from engine.storage.migrate import MIGRATIONS, MigrationConflict, migrate
+from engine.storage.migrate import MIGRATIONS, MigrationConflict, migrate, migrations
 from engine.storage.pool import connect_alone
+
+ALL = [migration.version for migration in migrations()]
 
 
 async def test_a_second_run_applies_nothing(database_url: str) -> None:
     connection = await connect_alone(database_url)
-    assert await migrate(connection) == [1, 2]
+    assert await migrate(connection) == ALL
     assert await migrate(connection) == []
     await connection.close()
 
@@ -17,7 +19,7 @@ async def test_a_second_run_applies_nothing(database_url: str) -> None:
 async def test_two_at_once_apply_each_migration_once(database_url: str) -> None:
     both = [await connect_alone(database_url) for _ in range(2)]
     applied = await asyncio.gather(*[migrate(connection) for connection in both])
-    assert sorted(applied) == [[], [1, 2]]
+    assert sorted(applied) == [[], ALL]
     for connection in both:
         await connection.close()
 
