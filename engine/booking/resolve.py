@@ -22,3 +22,9 @@ def resolve(person: bytes, kind: int, live: codec.Live, placement: Placement) ->
         return True
     yield Call(guard, codec.free(course) if answer[:1] == b"X" else codec.unclaim(course, buried=True))
     return False
+
+
+def bury(course: CourseId, location: int, placement: Placement) -> Steps[bool]:
+    """Steps of making sure that a course that is not there never will be; True when it is live."""
+    answer = yield Call(placement.keyspace.of_location(location), codec.resolve(course))
+    return answer[:1] == b"B"
