@@ -37,7 +37,7 @@ from engine.redis.nodes import ELSEWHERE, FAULTS, Node, Nodes, have_all, wait_co
 STEP = "dosebook_step"
 DRAIN = "dosebook_drain"
 # Codes of the operations that `dosebook_drain` takes (engine/inventory/scripts/step.lua).
-DRAINS = frozenset(b"sufrxglm")
+DRAINS = frozenset(b"sufrxglmeydkq")
 # Error replies that say: nothing was done, and nothing will be here for now.
 CLOSED = ("EPOCH", "UNCERTIFIED", "Function not found", "ERR Function not found", "NOREPLICAS", "MISCONF")
 # Not among them: LOADING, since the rest of its pipeline may pass.
