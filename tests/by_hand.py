@@ -12,9 +12,10 @@ from engine.outbox.settle import settlements
 from tests.deployment import Deployment
 
 COURSE = """
-insert into course (person_key, kind, generation, location, state, booked_at, op, until, given_vaccine, given_day)
+insert into course
+    (person_key, kind, generation, location, state, booked_at, op, until, given_vaccine, given_day)
 select $1, $2, $3, (select location from session where id = $4), $5::text::"char", to_timestamp($6 / 1000.0), $7,
-    case when $8 > 0 then to_timestamp($8 / 1000.0) end, $9, $10
+    case when $8::bigint > 0 then to_timestamp($8 / 1000.0) end, $9, $10
 """
 SEAT = """
 insert into appointment
@@ -34,7 +35,7 @@ values ($1, $2, $3, $4, $5::text::"char", $6, to_timestamp($7 / 1000.0))
 """
 COURSE_CHANGES = f"""
 update course set revision = $4, state = $5::text::"char",
-    until = case when $6 > 0 then to_timestamp($6 / 1000.0) end,
+    until = case when $6::bigint > 0 then to_timestamp($6 / 1000.0) end,
     cancelled_at = case when $5 = 'x' then to_timestamp($7 / 1000.0) end
 {MINE}
 """
@@ -45,6 +46,7 @@ ADVANCE = "update partition set watermark = $2, digest = $3 where partition = $1
 async def persist(deployment: Deployment) -> None:
     """Write every event that is not in Postgres yet, then settle."""
     told = [(partition, event) async for partition, event in _events(deployment)]
+    told.sort(key=lambda one: (one[1].at_ms, one[1].course.generation))
     async with deployment.pool.acquire() as connection, connection.transaction():
         for partition, event in told:
             await _write(connection, partition, event)

@@ -304,7 +304,7 @@ class Rebuild:
             await self._send(_hsets(buckets))
 
     async def _tell(self, records: list[tuple[int, bytes]]) -> None:
-        """Settle guards and parts of partitions that go on. A closed one is rebuilt, or asks when it is met."""
+        """Settle guards and parts of partitions that go on. One that is closed is rebuilt, or asks later."""
         futures = [self._batcher.put(partition, record) for partition, record in records]
         await asyncio.gather(*futures, return_exceptions=True)
 

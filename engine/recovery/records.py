@@ -40,7 +40,7 @@ class Seat(msgspec.Struct, frozen=True, gc=False):
 
 
 class Course(msgspec.Struct, frozen=True, gc=False):
-    """A course as Postgres has it, with all seats that it ever had. ``until_ms``: when a hold ends, else 0."""
+    """A course as Postgres has it, and all seats that it ever had. ``until_ms``: when a hold ends, else 0."""
 
     id: CourseId
     location: int
@@ -125,7 +125,7 @@ def _counted(seats_had: Iterable[Seat], revision: int) -> tuple[Appointment, ...
 
 
 def _changes(op: bytes, seats_had: Sequence[Seat], writes: Sequence[Write]) -> tuple[codec.Change, ...]:
-    """What the scripts remember: of a move what it left, and once also what was begun; nothing of an expiry."""
+    """What the scripts remember: of a move what it left, and then what was begun; nothing of an expiry."""
     changes = [
         codec.Change(write.op, write.act, _counted(seats_had, write.revision) if write.act == b"v" else ())
         for write in writes

@@ -12,7 +12,8 @@ select uuid_send(a.person_key), a.kind, a.generation, a.dose, a.revision, a.plac
     a.joined and a.left_revision is null and coalesce(c.state in ('b', 'h'), false)
 from appointment a
 left join course c using (person_key, kind, generation)
-left join change h using (person_key, kind, generation, revision)
+left join change h
+    on h.person_key = a.person_key and h.kind = a.kind and h.generation = a.generation and h.revision = a.revision
 where a.place = any($1::integer[])
     and (a.live or a.joined and a.left_revision is null and c.state in ('b', 'h'))
 
