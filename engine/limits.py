@@ -118,8 +118,14 @@ REBUILD_KEYS_MAX = 500
 REBUILD_WAIT_S_MAX = 15.0
 # Events that a trim removes at least: trimming one by one would cost more than it frees.
 TRIM_EVENTS_MIN = 1_000
-# A claim seen in two sweeps this far apart is resolved. Longer than any caller takes for its steps.
-SWEEP_S = 20.0
+# A claim, or a part in doubt, seen in two sweeps this far apart is resolved: within 30 s of a crash. Longer than
+# any caller takes for a step; one that takes longer for all of them finds a tombstone, and begins anew.
+SWEEP_S = 14.0
+# How often the janitor ends holds that are over, and how many with one operation.
+EXPIRE_S = 1.0
+EXPIRE_HOLDS_MAX = 64
+# How long a hold may outlive its end before the audit counts it.
+HOLD_OVERDUE_S_MAX = 10
 # Keys that a reading of all keys passes at once, and the sweep's rest after them: bookings go on meanwhile.
 SCAN_KEYS_MAX = 2_000
 SWEEP_PAUSE_S = 0.02

@@ -15,11 +15,14 @@ from typing import Any
 
 from redis.asyncio.cluster import RedisCluster
 
-from engine.booking.book import Request, book
+from engine.booking.aside import Away
+from engine.booking.book import Request, Seeker, book
 from engine.booking.cancel import cancel
 from engine.booking.drive import start
-from engine.booking.outcomes import Booked, BookOutcome, Cancelled
-from engine.booking.steps import Placement
+from engine.booking.move import Change, move
+from engine.booking.outcomes import Booked, BookOutcome, Cancelled, Moved
+from engine.booking.read import read_course
+from engine.booking.steps import Outcome, Placement, Steps
 from engine.capacity.catalogue import Catalogue
 from engine.capacity.open import Inventory, Opened, open_sessions
 from engine.domain.capacity import Location, SessionPlan
@@ -124,19 +127,54 @@ class Deployment:
 
     async def register(self, person: int) -> None:
         """Register a person, by a small number."""
-        op = Op(secrets.token_bytes(8), bytes(8))
-        await persons.register(self.pool, [persons.NewRow(op, person_key(person), b"sealed")])
+        await persons.register(self.pool, [persons.NewRow(new_op(), person_key(person), b"sealed")])
 
     async def book(self, person: int, number: int, slots: tuple[int, int] = (0, 0)) -> BookOutcome:
         """Register and book."""
         await self.register(person)
-        wishes = tuple(
-            Wish(dose, session, slot)
-            for dose, session, slot in zip((1, 2), self.sessions(number), slots, strict=True)
-        )
-        op = Op(secrets.token_bytes(8), bytes(8))
-        request = Request(person_key(person), Kind.PRIMARY, op, number, wishes)
-        return await start(book(request, self.placement), self.batcher)
+        seeker = Seeker(person_key(person), Kind.PRIMARY, self.wishes(number, slots))
+        return await self.run(book(Request(new_op(), number, (seeker,)), self.placement))
+
+    async def run(self, steps: Steps[Outcome]) -> Outcome:
+        """Drive a use case to its outcome."""
+        return await start(steps, self.batcher)
+
+    def wishes(self, number: int, slots: tuple[int, int] = (0, 0)) -> tuple[Wish, Wish]:
+        """Wishes for both doses at a location."""
+        (first, second), (slot_1, slot_2) = self.sessions(number), slots
+        return Wish(1, first, slot_1), Wish(2, second, slot_2)
+
+    async def begun(self, number: int, *seekers: Seeker, **options: Any) -> list[Course]:
+        """Courses that begin together, with ``Request``'s options, which must succeed."""
+        request = Request(new_op(), number, seekers, **options)
+        outcome = await self.run(book(request, self.placement))
+        assert isinstance(outcome, Booked), outcome
+        return list(outcome.courses)
+
+    async def held(
+        self, person: int, number: int, slots: tuple[int, int] = (0, 0), hold_ms: int = 600_000
+    ) -> Course:
+        """Register and hold, which must succeed."""
+        await self.register(person)
+        seeker = Seeker(person_key(person), Kind.PRIMARY, self.wishes(number, slots))
+        (course,) = await self.begun(number, seeker, hold_ms=hold_ms)
+        return course
+
+    async def split(self, person: int, number: int, other: int, slots: tuple[int, int] = (0, 0)) -> Course:
+        """Register and book dose 1 at one location, dose 2 at another, which must succeed."""
+        await self.register(person)
+        first, second = self.wishes(number, slots)[0], self.wishes(other, slots)[1]
+        seeker = Seeker(person_key(person), Kind.PRIMARY, (first,), (Away(other, second),))
+        (course,) = await self.begun(number, seeker)
+        return course
+
+    async def moved(self, course: Course, ends: set[int], *wishes: Away) -> Course:
+        """Change which seats a course has, which must succeed."""
+        read = await self.run(read_course(course.id, course.location, self.placement))
+        assert read is not None
+        outcome = await self.run(move(Change(read, new_op(), frozenset(ends), wishes), self.placement))
+        assert isinstance(outcome, Moved), outcome
+        return outcome.course
 
     async def booked(self, person: int, number: int, slots: tuple[int, int] = (0, 0)) -> Course:
         """Book, which must succeed."""
@@ -146,20 +184,17 @@ class Deployment:
 
     async def cancelled(self, course: Course) -> None:
         """Cancel, which must succeed."""
-        op = Op(secrets.token_bytes(8), bytes(8))
-        outcome = await start(cancel(course.id, course.location, op, self.placement), self.batcher)
+        outcome = await self.run(cancel(course.id, course.location, new_op(), self.placement))
         assert isinstance(outcome, Cancelled), outcome
 
     async def emit(
         self, partition: int, kind_of_event: bytes, course: CourseId, appointments: tuple[Appointment, ...]
     ) -> None:
         """Write an event that no script has written."""
-        now_ms, op = int(time.time() * 1000), bytes(16)
-        head = codec.EVENT.pack(
-            1, kind_of_event, now_ms, course.person, course.kind, course.generation, op, len(appointments)
-        )
-        tail = b"".join(codec.APPOINTMENT.pack(a.dose, a.session, a.slot, a.seat) for a in appointments)
-        await self.add(partition, head + tail)
+        verb = codec.TAKEN if kind_of_event in codec.BEGINS else codec.RELEASED
+        entries = tuple(codec.Entry(verb, appointment) for appointment in appointments)
+        event = codec.Event(kind_of_event, int(time.time() * 1000), course, 1, bytes(16), entries)
+        await self.add(partition, codec.pack_event(event))
 
     async def add(self, partition: int, payload: bytes) -> None:
         """Append anything to an outbox."""
@@ -205,6 +240,11 @@ class Deployment:
         """Audit the deployment."""
         async with self.pool.acquire() as connection:
             return await Audit(connection, self.nodes, (acks, lambda text: None), self.said.append).run()
+
+
+def new_op() -> Op:
+    """An op that nobody has used."""
+    return Op(secrets.token_bytes(8), bytes(8))
 
 
 def client_of(redis_url: str) -> Any:

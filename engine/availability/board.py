@@ -10,8 +10,10 @@ from collections.abc import Iterable
 from engine.domain import seats
 from engine.domain.capacity import Session
 from engine.domain.course import Appointment
+from engine.inventory import codec
 
-BOOKED, CANCELLED = b"b", b"x"
+# What an event tells of seats in its own partition.
+OWN = (codec.TAKEN, codec.RELEASED)
 
 
 class Stock:
@@ -62,16 +64,18 @@ class Board:
         if had_seats != (stock.free > 0):
             self.versions[stock.location] += 1
 
-    def apply(self, event_type: bytes, appointments: Iterable[Appointment]) -> None:
-        """Follow one event: booked seats are taken, cancelled ones are free again."""
-        for appointment in appointments:
-            stock = self._stocks.get(appointment.session)
+    def apply(self, entries: Iterable[codec.Entry]) -> None:
+        """Follow one event. What it tells of seats elsewhere, their own partition tells as well."""
+        for entry in entries:
+            if entry.verb not in OWN:
+                continue
+            stock = self._stocks.get(entry.appointment.session)
             if stock is None:
                 self.unknown_sessions += 1
-            elif event_type == BOOKED:
-                self._take(stock, appointment)
-            elif event_type == CANCELLED:
-                self._release(stock, appointment)
+            elif entry.verb == codec.TAKEN:
+                self._take(stock, entry.appointment)
+            else:
+                self._release(stock, entry.appointment)
 
     def _take(self, stock: Stock, appointment: Appointment) -> None:
         if not _holds(stock, appointment) or not _is_free(stock, appointment):

@@ -114,7 +114,7 @@ class Follower:
             return
         for entry in entries:
             event = codec.event(entry.payload)
-            self._board.apply(event.type, event.appointments)
+            self._board.apply(event.entries)
         self.events += len(entries)
         position = self._positions[partition]
         self._positions[partition] = Position(position.epoch, entries[-1].sequence)

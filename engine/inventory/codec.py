@@ -345,7 +345,10 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """What an event tells of one seat: ``TAKEN``, ``RELEASED``, ``JOINED`` or ``LEFT``."""
+    """What an event tells of one seat: ``TAKEN``, ``RELEASED``, ``JOINED`` or ``LEFT``.
+
+    In a part's own events ``appointment.where`` is its home.
+    """
 
     verb: bytes
     appointment: Appointment

@@ -1,10 +1,13 @@
 """The acknowledgement log: what clients were told, as JSON lines, one for each acknowledged write.
 
-It is the audit's one source that neither Redis nor Postgres has written. A line is ``{"op": "book" |
-"cancel", "booking": reference, "appointments": [[dose, session, slot, seat], ...], "at": ms}``; instead of
-``booking`` it may name ``person`` (32 hex), ``kind``, ``generation``, ``location``. A writer appends whole
-lines, so several processes may share a file; a last line without an end was cut by a crash and is ignored.
-A client that may be stopped before it is answered writes ``asking-cancel`` first: then either end is right.
+It is the audit's one source that neither Redis nor Postgres has written. A line is ``{"op": "book",
+"booking": reference, "appointments": [[dose, session, slot, seat], ...], "revision": n, "at": ms}``; instead
+of ``booking`` it may name ``person`` (32 hex), ``kind``, ``generation``, ``location``. ``op`` is one of ``book``,
+``hold``, ``confirm``, ``move`` (also of a dose that is given up or added), ``cancel``. ``appointments`` are
+all that the course has then; ``revision`` is its revision, 1 if it is left out. A writer appends whole lines,
+so several processes may share a file; a last line without an end was cut by a crash and is ignored. A client
+that may be stopped before it is answered writes ``asking-move`` or ``asking-cancel`` first: then either end is
+right.
 """
 
 import os
@@ -19,7 +22,7 @@ from engine.domain.course import Appointment, CourseId
 from engine.privacy.references import BookingRef
 
 Decode = Callable[[str], BookingRef | None]
-OpName = Literal["book", "asking-cancel", "cancel"]
+OpName = Literal["book", "hold", "confirm", "asking-move", "move", "asking-cancel", "cancel"]
 
 
 class AckLogError(Exception):
@@ -34,11 +37,13 @@ class Ack(msgspec.Struct, frozen=True, gc=False):
     location: int
     appointments: tuple[Appointment, ...]
     at_ms: int
+    revision: int = 1
 
 
 class _Line(msgspec.Struct, omit_defaults=True):
     op: OpName
     at: int
+    revision: int = 1
     appointments: tuple[tuple[int, int, int, int], ...] = ()
     booking: str = ""
     person: str = ""
@@ -65,9 +70,11 @@ class AckWriter:
         """Close the file."""
         os.close(self._descriptor)
 
-    def by_reference(self, op: OpName, booking: str, appointments: Iterable[Appointment], at_ms: int) -> None:
+    def by_reference(
+        self, op: OpName, booking: str, appointments: Iterable[Appointment], at_ms: int, revision: int = 1
+    ) -> None:
         """Log what a client knows: the reference that it was answered with."""
-        self._write(_Line(op, at_ms, _plain(appointments), booking=booking))
+        self._write(_Line(op, at_ms, revision, _plain(appointments), booking=booking))
 
     def by_course(self, ack: Ack) -> None:
         """Log what is known inside."""
@@ -76,6 +83,7 @@ class AckWriter:
             _Line(
                 ack.op,
                 ack.at_ms,
+                ack.revision,
                 _plain(ack.appointments),
                 person=course.person.hex(),
                 kind=course.kind,
@@ -107,12 +115,12 @@ def _ack(line: _Line, decode: Decode) -> Ack:
     appointments = tuple(Appointment(*fields) for fields in line.appointments)
     if not line.booking:
         course = CourseId(bytes.fromhex(line.person), line.kind, line.generation)
-        return Ack(line.op, course, line.location, appointments, line.at)
+        return Ack(line.op, course, line.location, appointments, line.at, line.revision)
     reference = decode(line.booking)
     if reference is None:
         raise ValueError("the reference was not made by this deployment (another DOSEBOOK_SECRETS_DIR?)")
     course = CourseId(reference.person, reference.kind, reference.generation)
-    return Ack(line.op, course, reference.location, appointments, line.at)
+    return Ack(line.op, course, reference.location, appointments, line.at, line.revision)
 
 
 def _plain(appointments: Iterable[Appointment]) -> tuple[tuple[int, int, int, int], ...]:

@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Literal, NamedTuple
 
-from engine.domain.course import Kind
+from engine import limits
+from engine.domain.course import HERE, Appointment, Kind
 from engine.domain.seats import is_free
 from engine.inventory import codec
 from engine.recovery.acks import Ack
@@ -19,9 +20,17 @@ Figure = Literal["oversold", "double_booked", "half_booked", "lost", "in_doubt",
 FIGURES: tuple[Figure, ...] = (
     "oversold", "double_booked", "half_booked", "lost", "in_doubt", "quarantined", "drift",
 )  # fmt: skip
-STATES = {b"b": "booked", b"x": "cancelled", b"t": "given up", b"c": "claimed", b"f": "free", b"": "missing"}
-KINDS = {Kind.PRIMARY: "primary", Kind.BOOSTER: "booster"}
+STATES = {
+    b"b": "booked", b"h": "held", b"x": "cancelled", b"t": "given up", b"c": "claimed", b"f": "free",
+    b"": "missing",
+}  # fmt: skip
+HELD, SET_ASIDE = b"h", b"s"
+KINDS = {Kind.PRIMARY: "primary", Kind.BOOSTER: "booster", Kind.OFFER: "offer"}
+# Acknowledgements that say that somebody has seats, and those of them that say for good.
+BOOKINGS = frozenset({"book", "confirm", "move"})
+PROMISES = BOOKINGS | {"hold"}
 Seats = dict[int, dict[tuple[int, int], Key]]
+Place = tuple[int, int, int, int]  # partition, session, slot, seat
 
 
 class Difference(NamedTuple):
@@ -74,50 +83,68 @@ def _courses(evidence: Evidence) -> Iterator[Difference]:
     for key, stored in evidence.courses.items():
         row = evidence.rows.get(key)
         state = stored.record[:1]
-        if row is None and state != b"t":
+        if (row is None or not row.state) and state != b"t":
             words = f"{_course(key)} is {STATES[state]} in Redis, Postgres does not have it"
             yield Difference("drift", ("course", key), words)
-        elif row is not None and (why := _unlike(evidence, stored, row)):
+        elif row is not None and row.state and (why := _unlike(evidence, stored, row)):
             yield Difference("drift", ("course", key), f"{_course(key)}: {why}")
-    for key in evidence.rows.keys() - evidence.courses.keys():
-        words = f"{_course(key)} is {STATES[evidence.rows[key].state]} in Postgres, Redis does not have it"
-        yield Difference("drift", ("course", key), words)
+    for key, row in evidence.rows.items():
+        if row.state and key not in evidence.courses:
+            words = f"{_course(key)} is {STATES[row.state]} in Postgres, Redis does not have it"
+            yield Difference("drift", ("course", key), words)
+        elif not row.state and (row.live or row.appointments):
+            words = f"Postgres has seats of {_course(key)}, but not the course"
+            yield Difference("drift", ("seats", key), words)
 
 
 def _unlike(evidence: Evidence, stored: Stored, row: CourseRow) -> str:
     """How a record and its rows differ; nothing if they do not."""
-    state, op, appointments = _parts(stored.record)
-    if state != row.state:
-        return f"{STATES[state]} in Redis, {STATES[row.state]} in Postgres"
-    if op != row.op:
+    record = codec.course(stored.record)
+    if record.state != row.state:
+        return f"{STATES[record.state]} in Redis, {STATES[row.state]} in Postgres"
+    if record.op != row.op:
         return "booked by another op in Redis than in Postgres"
+    if record.revision < row.revision:
+        return f"revision {record.revision} in Redis, {row.revision} in Postgres"
+    if (record.given_vaccine, record.given_day) != row.given:
+        return "tells of another dose given elsewhere in Redis than in Postgres"
+    appointments = _packed(record.appointments)
     if appointments != row.appointments:
         return f"Redis has {_seats(appointments)}, Postgres has {_seats(row.appointments)}"
-    if row.live != (row.appointments if state == b"b" else b""):
-        return f"{STATES[state]}, but of its seats in Postgres these are live: {_seats(row.live)}"
+    here = _packed([one for one in record.appointments if one.where == HERE]) if row.is_live else b""
+    if row.live != here:
+        return f"{STATES[row.state]}, but of its seats in Postgres these are live: {_seats(row.live)}"
     if evidence.keyspace.of_location(row.location) != stored.partition:
         return f"found in partition {stored.partition}, location {row.location} lives in another"
     return ""
 
 
 def _half_booked(evidence: Evidence) -> Iterator[Difference]:
+    """Live courses with no seat, two for one dose, or less than the other store has."""
     for key, stored in evidence.courses.items():
-        state, _, appointments = _parts(stored.record)
-        if state == b"b" and not _is_whole(key, appointments):
-            yield Difference("half_booked", (key,), f"{_course(key)} has {_seats(appointments)} in Redis")
-    for key, row in evidence.rows.items():
-        if row.state == b"b" and not _is_whole(key, row.live):
-            yield Difference("half_booked", (key,), f"{_course(key)} has {_seats(row.live)} in Postgres")
+        row = evidence.rows.get(key)
+        if not _is_live(stored.record):
+            continue
+        in_redis = _packed(codec.course(stored.record).appointments)
+        in_postgres = row.appointments if row is not None and row.is_live else in_redis
+        for store, one, other in (("Redis", in_redis, in_postgres), ("Postgres", in_postgres, in_redis)):
+            if not _is_whole(one, other):
+                yield Difference("half_booked", (key,), f"{_course(key)} has {_seats(one)} in {store}")
 
 
-def _is_whole(key: Key, appointments: bytes) -> bool:
-    doses = appointments[:: codec.APPOINTMENT.size]
-    return doses == b"\x01\x02" if key[16] == Kind.PRIMARY else len(doses) == 1
+def _is_whole(appointments: bytes, other: bytes) -> bool:
+    """A seat for each dose, and for all that the other store has."""
+    doses = _doses(appointments)
+    return bool(doses) and len(set(doses)) == len(doses) and set(doses) >= set(_doses(other))
+
+
+def _doses(appointments: bytes) -> bytes:
+    return appointments[:: codec.APPOINTMENT.size]
 
 
 def _double_booked(evidence: Evidence) -> Iterator[Difference]:
-    in_redis = [key for key, stored in evidence.courses.items() if stored.record[:1] == b"b"]
-    in_postgres = [key for key, row in evidence.rows.items() if row.state == b"b"]
+    in_redis = [key for key, stored in evidence.courses.items() if _is_live(stored.record)]
+    in_postgres = [key for key, row in evidence.rows.items() if row.is_live]
     for store, keys in (("Redis", in_redis), ("Postgres", in_postgres)):
         live: defaultdict[bytes, list[Key]] = defaultdict(list)
         for key in keys:
@@ -129,6 +156,74 @@ def _double_booked(evidence: Evidence) -> Iterator[Difference]:
                 yield Difference("double_booked", (guard,), words)
 
 
+# Parts and holds --------------------------------------------------------------------------------------------
+
+
+def _parts(evidence: Evidence) -> Iterator[Difference]:
+    """Seats away from home: each against what its home lists, and against Postgres."""
+    listed = dict(_listed(evidence))
+    for key, stored in evidence.parts.items():
+        part = codec.part(stored.record)
+        place = stored.partition, part.session, part.slot, part.seat
+        if part.state == SET_ASIDE:
+            words = f"{_part(key, place)} is set aside, its home has not decided"
+            yield Difference("in_doubt", ("part", key), words)
+        elif listed.get(key) != place:
+            yield Difference("half_booked", ("part", key), f"{_part(key, place)} is kept, no course lists it")
+    for key, place in listed.items():
+        own = evidence.parts.get(key)
+        if own is None or _place(own) != place:
+            yield Difference(
+                "half_booked", ("part", key), f"{_part(key, place)} is listed, and not set aside"
+            )
+    yield from _part_rows(evidence)
+
+
+def _part_rows(evidence: Evidence) -> Iterator[Difference]:
+    in_redis = {key: _place(stored) for key, stored in evidence.parts.items()}
+    in_postgres = {key: (r.partition, r.session, r.slot, r.seat) for key, r in evidence.part_rows.items()}
+    for key in in_redis.keys() | in_postgres.keys():
+        if in_redis.get(key) != in_postgres.get(key):
+            stores = " and ".join(
+                f"{_part(key, places[key])} in {store}" if key in places else f"not in {store}"
+                for store, places in (("Redis", in_redis), ("Postgres", in_postgres))
+            )
+            yield Difference("drift", ("part", key), stores)
+
+
+def _listed(evidence: Evidence) -> Iterator[tuple[Key, Place]]:
+    """The seats elsewhere of the live courses, as parts."""
+    for key, stored in evidence.courses.items():
+        if _is_live(stored.record):
+            for one in codec.course(stored.record).appointments:
+                if one.where != HERE:
+                    yield _owner(key, one.dose, one.revision), (one.where, one.session, one.slot, one.seat)
+
+
+def _place(stored: Stored) -> Place:
+    part = codec.part(stored.record)
+    return stored.partition, part.session, part.slot, part.seat
+
+
+def _holds(evidence: Evidence) -> Iterator[Difference]:
+    """Held courses and their ends: in Redis, in Postgres, and by the clock."""
+    held = {(s.partition, key) for key, s in evidence.courses.items() if s.record[:1] == HELD}
+    for _, key in held - evidence.holds.keys():
+        yield Difference("drift", ("hold", key), f"{_course(key)} is held, and would never end")
+    for (partition, key), until_ms in evidence.holds.items():
+        row, outbox = evidence.rows.get(key), evidence.outboxes.get(partition)
+        if (partition, key) not in held:
+            yield Difference("drift", ("hold", key), f"{_course(key)} is among the holds, and is not held")
+        elif row is not None and row.state == HELD and row.until_ms != until_ms:
+            words = f"{_course(key)} is held until {until_ms} in Redis, {row.until_ms} in Postgres"
+            yield Difference("drift", ("hold", key), words)
+        elif (
+            outbox is not None and (late_s := (outbox.now_ms - until_ms) // 1000) > limits.HOLD_OVERDUE_S_MAX
+        ):
+            words = f"{_course(key)} is held, {late_s} s after its end"
+            yield Difference("in_doubt", ("hold", key), words)
+
+
 # Seats ------------------------------------------------------------------------------------------------------
 
 
@@ -136,9 +231,8 @@ def _seats_sold(evidence: Evidence) -> Iterator[Difference]:
     """Seats sold twice or not on sale, then every stock against what is sold."""
     in_redis: Seats = {}
     in_postgres: Seats = {}
-    records = ((k, _parts(s.record)[2]) for k, s in evidence.courses.items() if s.record[:1] == b"b")
-    yield from _sold_twice(in_redis, records)
-    yield from _sold_twice(in_postgres, ((key, row.live) for key, row in evidence.rows.items()))
+    yield from _sold_twice(in_redis, _owned_in_redis(evidence))
+    yield from _sold_twice(in_postgres, _owned_in_postgres(evidence))
     for sold in (in_redis, in_postgres):
         for session, seats in sold.items():
             yield from _not_on_sale(session, seats, evidence.sessions.get(session))
@@ -148,14 +242,32 @@ def _seats_sold(evidence: Evidence) -> Iterator[Difference]:
         yield Difference("drift", ("stock", name), f"Redis has {name.decode()}, Postgres has no such session")
 
 
-def _sold_twice(sold: Seats, courses: Iterable[tuple[Key, bytes]]) -> Iterator[Difference]:
-    """Fill ``sold``; every seat that two live courses hold."""
-    for key, packed in courses:
-        for _, session, slot, seat in codec.APPOINTMENT.iter_unpack(packed):
-            holder = sold.setdefault(session, {}).setdefault((slot, seat), key)
-            if holder != key:
-                words = f"{_seat(session, slot, seat)} is sold to {_course(holder)} and to {_course(key)}"
-                yield Difference("oversold", (session, slot, seat), words)
+def _owned_in_redis(evidence: Evidence) -> Iterator[tuple[Key, int, int, int]]:
+    """Owner, session, slot and seat of every seat: a course's and its part's is one owner."""
+    for key, stored in evidence.courses.items():
+        if _is_live(stored.record):
+            for one in codec.course(stored.record).appointments:
+                yield _owner(key, one.dose, one.revision), one.session, one.slot, one.seat
+    for key, stored in evidence.parts.items():
+        yield key, *_place(stored)[1:]
+
+
+def _owned_in_postgres(evidence: Evidence) -> Iterator[tuple[Key, int, int, int]]:
+    for key, row in evidence.rows.items():
+        for packed in (row.live, row.appointments if row.is_live else b""):
+            for dose, _, revision, session, slot, seat in codec.APPOINTMENT.iter_unpack(packed):
+                yield _owner(key, dose, revision), session, slot, seat
+    for key, part in evidence.part_rows.items():
+        yield key, part.session, part.slot, part.seat
+
+
+def _sold_twice(sold: Seats, owned: Iterable[tuple[Key, int, int, int]]) -> Iterator[Difference]:
+    """Fill ``sold``; every seat that has two owners."""
+    for key, session, slot, seat in owned:
+        holder = sold.setdefault(session, {}).setdefault((slot, seat), key)
+        if holder != key:
+            words = f"{_seat(session, slot, seat)} is sold to {_course(holder)} and to {_course(key)}"
+            yield Difference("oversold", (session, slot, seat), words)
 
 
 def _not_on_sale(
@@ -212,7 +324,7 @@ def _guards(evidence: Evidence) -> Iterator[Difference]:
         elif guard.state == b"b":
             course = key + codec.GENERATION.pack(guard.generation)
             record = evidence.courses.get(course)
-            if record is None or record.record[:1] != b"b":
+            if record is None or not _is_live(record.record):
                 words = f"the guard of {_person(key)} says booked, {_course(course)} is not"
                 yield Difference("drift", ("guard", key, guard.generation), words)
             elif record.partition != evidence.keyspace.of_location(guard.location):
@@ -221,7 +333,7 @@ def _guards(evidence: Evidence) -> Iterator[Difference]:
                 )
                 yield Difference("drift", ("guard", key, guard.generation), words)
     for key, record in evidence.courses.items():
-        if record.record[:1] == b"b" and (why := _unguarded(evidence, key)):
+        if _is_live(record.record) and (why := _unguarded(evidence, key)):
             yield Difference("drift", ("guard", *_split(key)), f"{_course(key)} is live, {why}")
 
 
@@ -242,53 +354,97 @@ def _unguarded(evidence: Evidence, key: Key) -> str:
 # Acknowledgements -------------------------------------------------------------------------------------------
 
 
+class Found(NamedTuple):
+    """What a store has of a course."""
+
+    store: str
+    state: bytes
+    revision: int
+    appointments: bytes
+
+
 def _lost(evidence: Evidence) -> Iterator[Difference]:
-    acks: dict[Key, dict[str, Ack]] = {}
+    acks: defaultdict[Key, list[Ack]] = defaultdict(list)
     for ack in evidence.acks:
-        course = ack.course
-        acks.setdefault(codec.COURSE.pack(course.person, course.kind, course.generation), {})[ack.op] = ack
-    for key, by_op in acks.items():
-        for store, state, appointments in _both(evidence, key):
-            if why := _broken_promise(by_op, state, appointments):
-                yield Difference("lost", (key,), f"{_course(key)} {why} in {store}")
+        acks[codec.COURSE.pack(ack.course.person, ack.course.kind, ack.course.generation)].append(ack)
+    for key, told in acks.items():
+        for found in _both(evidence, key):
+            if why := _broken_promise(told, found):
+                yield Difference("lost", (key,), f"{_course(key)} {why} in {found.store}")
 
 
-def _both(evidence: Evidence, key: Key) -> Iterator[tuple[str, bytes, bytes]]:
+def _both(evidence: Evidence, key: Key) -> Iterator[Found]:
     stored, row = evidence.courses.get(key), evidence.rows.get(key)
-    state, _, appointments = _parts(stored.record) if stored else (b"", b"", b"")
-    yield "Redis", state, appointments
-    yield "Postgres", row.state if row else b"", row.appointments if row else b""
+    if stored is None:
+        yield Found("Redis", b"", 0, b"")
+    else:
+        record = codec.course(stored.record)
+        yield Found("Redis", record.state, record.revision, _packed(record.appointments))
+    yield (
+        Found("Postgres", row.state, row.revision, row.appointments)
+        if row
+        else Found("Postgres", b"", 0, b"")
+    )
 
 
-def _broken_promise(by_op: dict[str, Ack], state: bytes, appointments: bytes) -> str:
+def _broken_promise(told: list[Ack], found: Found) -> str:
     """How a course breaks what was acknowledged; nothing if it does not."""
-    if "cancel" in by_op:
+    ops, state = {ack.op for ack in told}, found.state
+    if "cancel" in ops:
         return "" if state == b"x" else f"was acknowledged as cancelled, and is {STATES[state]}"
-    if state == b"x" and "asking-cancel" in by_op:
+    if not ops & PROMISES:
         return ""
+    promised = "booked" if ops & BOOKINGS else "held"
     if state == b"x":
-        return "was acknowledged as booked, nobody was told of its cancellation, and it is cancelled"
-    if state != b"b":
-        return f"was acknowledged as booked, and is {STATES[state]}"
-    told = sorted((a.dose, a.session, a.slot, a.seat) for a in by_op["book"].appointments)
-    if told != sorted(codec.APPOINTMENT.iter_unpack(appointments)):
-        return f"has other seats than were acknowledged: {_seats(appointments)}"
-    return ""
+        may_end = promised == "held" or "asking-cancel" in ops
+        words = f"was acknowledged as {promised}, nobody was told of its cancellation, and it is cancelled"
+        return "" if may_end else words
+    if state != b"b" and (promised == "booked" or state != HELD):
+        return f"was acknowledged as {promised}, and is {STATES[state]}"
+    return _other_seats(told, found)
+
+
+def _other_seats(told: list[Ack], found: Found) -> str:
+    """The last revision that was acknowledged must be there, or a later one with the same seats.
+
+    Only where somebody asks for a move without being told of it may the seats be others.
+    """
+    last = max((ack for ack in told if ack.appointments), key=lambda ack: ack.revision, default=None)
+    if last is None:
+        return ""
+    if found.revision < last.revision:
+        return f"was acknowledged at revision {last.revision}, and is at {found.revision}"
+    seats = sorted((a.dose, a.session, a.slot, a.seat) for a in last.appointments)
+    has = sorted((a.dose, a.session, a.slot, a.seat) for a in codec.appointments(found.appointments))
+    may_differ = found.revision > last.revision and any(ack.op == "asking-move" for ack in told)
+    return (
+        ""
+        if has == seats or may_differ
+        else f"has other seats than were acknowledged: {_seats(found.appointments)}"
+    )
 
 
 CHECKS: tuple[Callable[[Evidence], Iterator[Difference]], ...] = (
-    _sequences, _quarantined, _courses, _half_booked, _double_booked, _seats_sold, _guards, _lost,
+    _sequences, _quarantined, _courses, _half_booked, _double_booked, _parts, _holds, _seats_sold, _guards,
+    _lost,
 )  # fmt: skip
 
 
 # Words ------------------------------------------------------------------------------------------------------
 
 
-def _parts(record: bytes) -> tuple[bytes, bytes, bytes]:
-    """State, op and appointments of a course record; the appointments in the order of doses."""
-    state, op, count = codec.COURSE_RECORD.unpack_from(record)
-    packed, size = record[codec.COURSE_RECORD.size :], codec.APPOINTMENT.size
-    return state, op, b"".join(sorted(packed[at * size : (at + 1) * size] for at in range(count)))
+def _packed(appointments: Iterable[Appointment]) -> bytes:
+    """Appointments in the order of doses."""
+    return codec.pack_appointments(sorted(appointments, key=lambda one: (one.dose, one.revision)))
+
+
+def _is_live(record: bytes) -> bool:
+    return record[:1] in codec.LIVE_STATES
+
+
+def _owner(course: Key, dose: int, revision: int) -> Key:
+    """Who has a seat: one dose of one revision of a course, as a part of it would be named."""
+    return codec.part_field(codec.PartId(codec.course_field(course), dose, revision))
 
 
 def _split(key: Key) -> tuple[Key, int]:
@@ -310,10 +466,16 @@ def _course(key: Key) -> str:
     return f"course {_split(key)[1]} of {_person(key)}"
 
 
+def _part(key: Key, place: Place) -> str:
+    """A part in words; ``key`` is its field."""
+    _, session, slot, seat = place
+    return f"{_seat(session, slot, seat)} for {_course(key[: codec.COURSE.size])}"
+
+
 def _seat(session: int, slot: int, seat: int) -> str:
     return f"seat {seat} of session {session}, slot {slot}"
 
 
 def _seats(appointments: bytes) -> str:
-    unpacked = codec.APPOINTMENT.iter_unpack(appointments)
-    return ", ".join(f"dose {d} at {s}/{slot}/{seat}" for d, s, slot, seat in unpacked) or "no appointment"
+    unpacked = codec.appointments(appointments)
+    return ", ".join(f"dose {a.dose} at {a.session}/{a.slot}/{a.seat}" for a in unpacked) or "no appointment"

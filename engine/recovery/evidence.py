@@ -6,12 +6,13 @@ a difference that the next reading does not repeat.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from engine import limits
+from engine.domain.course import HERE, CourseId
 from engine.errors import OutboxGap
 from engine.inventory import codec
 from engine.outbox.feed import Feed, Position
@@ -20,7 +21,7 @@ from engine.redis.keyspace import Keyspace
 from engine.redis.nodes import Command, Nodes, partition_of
 from engine.storage.queries import query
 
-Key = bytes  # a course's id or a guard's, packed as its field in Redis
+Key = bytes  # a course's id, a guard's or a part's, packed as its field in Redis
 
 
 class Stored(msgspec.Struct, gc=False):
@@ -31,13 +32,39 @@ class Stored(msgspec.Struct, gc=False):
 
 
 class CourseRow(msgspec.Struct, gc=False):
-    """A course of Postgres with its appointments, packed as ``codec.APPOINTMENT`` in the order of doses."""
+    """A course of Postgres; appointments are packed as ``codec.APPOINTMENT``, in the order of doses.
+
+    ``appointments`` are those that it has, or had when it ended; ``live`` the taken seats in its home.
+    No ``state``: Postgres has seats of a course that it does not have.
+    """
 
     location: int
     state: bytes
     op: bytes
+    revision: int = 0
+    until_ms: int = 0
+    given: tuple[int, int] = (0, 0)
     appointments: bytes = b""
     live: bytes = b""
+
+    @property
+    def is_live(self) -> bool:
+        """Booked or held."""
+        return self.state in codec.LIVE_STATES
+
+    @property
+    def last_revision(self) -> int:
+        """The last revision in which the course had its appointments."""
+        return self.revision if self.is_live else self.revision - 1
+
+
+class PartRow(msgspec.Struct, gc=False):
+    """A seat of Postgres that is taken, in another partition than its course's home."""
+
+    partition: int
+    session: int
+    slot: int
+    seat: int
 
 
 class SessionRow(msgspec.Struct, gc=False):
@@ -50,10 +77,14 @@ class SessionRow(msgspec.Struct, gc=False):
 
 
 class Outbox(msgspec.Struct, frozen=True):
-    """One partition: what Postgres has of it, its epoch and last event in Redis, a gap if there is one."""
+    """One partition: what Postgres has of it, its epoch and last event in Redis, a gap if there is one.
+
+    ``now_ms``: its clock.
+    """
 
     committed: Position
     epoch: int | None
+    now_ms: int
     end: int
     gap: str
 
@@ -65,9 +96,12 @@ class Evidence(msgspec.Struct):
     acks: list[Ack]
     outboxes: dict[int, Outbox]
     rows: dict[Key, CourseRow]
+    part_rows: dict[Key, PartRow]
     quarantined: list[tuple[int, int, str]]
     courses: dict[Key, Stored]
     guards: dict[Key, Stored]
+    parts: dict[Key, Stored]
+    holds: dict[tuple[int, Key], int]
     sessions: dict[int, SessionRow]
     strangers: list[bytes]
     is_moving: bool = False
@@ -95,9 +129,10 @@ class Reader:
     async def read(self, acks: list[Ack]) -> Evidence:
         """Read everything once."""
         outboxes = await self._outboxes()
-        rows = await self._course_rows()
+        rows, part_rows = await self._course_rows()
         quarantined = await self._connection.fetch(query("quarantine.all"))
-        courses, guards, sessions = await self._buckets()
+        buckets = await self._buckets()
+        holds = await self._holds()
         session_rows = await self._sessions()
         known = {
             self._keyspace.session(self._keyspace.of_location(row.location), number)
@@ -108,19 +143,28 @@ class Reader:
             acks,
             outboxes,
             rows,
+            part_rows,
             [(row["partition"], row["sequence"], row["reason"]) for row in quarantined],
-            courses,
-            guards,
+            buckets.courses,
+            buckets.guards,
+            buckets.parts,
+            holds,
             session_rows,
-            sorted(sessions - known),
+            sorted(buckets.stocks - known),
         )
 
     async def _outboxes(self) -> dict[int, Outbox]:
         committed = await self.committed()
-        epochs = await self._epochs()
+        epochs, clocks = await self._epochs(), await self._clocks()
         firsts, ends = await self._feed.firsts(committed), await self.ends()
         return {
-            p: Outbox(position, epochs.get(p), ends.get(p, -1), await self._gap(p, position, firsts.get(p)))
+            p: Outbox(
+                position,
+                epochs.get(p),
+                clocks.get(p, 0),
+                ends.get(p, -1),
+                await self._gap(p, position, firsts.get(p)),
+            )
             for p, position in committed.items()
         }
 
@@ -129,6 +173,27 @@ class Reader:
         partitions = range(self._keyspace.partitions)
         replies = await self._nodes.ask([(p, ("HGET", self._keyspace.meta(p), "epoch")) for p in partitions])
         return {p: None if epoch is None else int(epoch) for p, epoch in enumerate(replies)}
+
+    async def _clocks(self) -> dict[int, int]:
+        """Every partition's clock in ms, as a script would read it now (scripts/step.lua)."""
+        partitions = range(self._keyspace.partitions)
+        stored = await self._nodes.ask(
+            [(p, ("HMGET", self._keyspace.meta(p), "clock", "host")) for p in partitions]
+        )
+        times = await self._nodes.ask([(p, ("TIME",)) for p in partitions])
+        return {p: _clock(stored[p], times[p]) for p in partitions}
+
+    async def _holds(self) -> dict[tuple[int, Key], int]:
+        """When each hold ends, by its partition and course."""
+        partitions = range(self._keyspace.partitions)
+        replies = await self._nodes.ask(
+            [(p, ("ZRANGE", self._keyspace.holds(p), 0, -1, "WITHSCORES")) for p in partitions]
+        )
+        return {
+            (p, key): int(until_ms)
+            for p, reply in zip(partitions, replies, strict=True)
+            for key, until_ms in zip(reply[::2], reply[1::2], strict=True)
+        }
 
     async def _gap(self, partition: int, committed: Position, first: int | None) -> str:
         """Words for a gap in what is left of an outbox, or between it and the watermark."""
@@ -145,43 +210,36 @@ class Reader:
                 return ""
             at = Position(at.epoch, read.entries[partition][-1].sequence)
 
-    async def _course_rows(self) -> dict[Key, CourseRow]:
+    async def _course_rows(self) -> tuple[dict[Key, CourseRow], dict[Key, PartRow]]:
         pack = codec.COURSE.pack
         rows = {
-            pack(person, kind, generation): CourseRow(location, state.encode(), op)
-            for person, kind, generation, location, state, op in await self._connection.fetch(
-                query("course.audited")
+            pack(person, kind, generation): CourseRow(
+                location, state.encode(), op, revision, until_ms, (vaccine, day)
+            )
+            for person, kind, generation, location, state, op, revision, until_ms, vaccine, day in (
+                await self._connection.fetch(query("course.audited"))
             )
         }
-        for person, kind, generation, *appointment, live in await self._connection.fetch(
-            query("appointment.audited")
-        ):
-            key, packed = pack(person, kind, generation), codec.APPOINTMENT.pack(*appointment)
-            row = rows.get(key)
-            if row is None:
-                row = rows[key] = CourseRow(0, b"", b"")
-            row.appointments += packed
-            row.live += packed if live else b""
-        return rows
+        parts: dict[Key, PartRow] = {}
+        for person, kind, generation, *seat in await self._connection.fetch(query("appointment.audited")):
+            _add(rows, parts, CourseId(person, kind, generation), seat)
+        return rows, parts
 
-    async def _buckets(self) -> tuple[dict[Key, Stored], dict[Key, Stored], set[bytes]]:
-        """Course records, guards, and the names of all stocks, in one pass over the keys."""
-        courses: dict[Key, Stored] = {}
-        guards: dict[Key, Stored] = {}
-        sessions: set[bytes] = set()
+    async def _buckets(self) -> "_Buckets":
+        """Courses, guards, parts, and the names of all stocks, in one pass over the keys."""
+        found = _Buckets({}, {}, {}, set())
         async for keys in self._nodes.scan(b"{p*"):
             buckets: list[tuple[int, Command]] = []
             for key in keys:
                 what = key[6:].partition(b":")[0]
                 if what == b"session":
-                    sessions.add(key)
+                    found.stocks.add(key)
                 elif what == b"person":
                     buckets.append((partition_of(key), ("HGETALL", key)))
             for (partition, _), bucket in zip(buckets, await self._nodes.ask(buckets), strict=True):
                 for field, record in bucket.items():
-                    into = guards if codec.is_guard(field) else courses
-                    into[field] = Stored(partition, record)
-        return courses, guards, sessions
+                    found.of(field)[field] = Stored(partition, record)
+        return found
 
     async def _sessions(self) -> dict[int, SessionRow]:
         sessions: dict[int, SessionRow] = {}
@@ -210,6 +268,47 @@ class Reader:
         return {
             s: v for sessions, got in zip(of.values(), values, strict=True) for s, v in _paired(sessions, got)
         }
+
+
+class _Buckets(NamedTuple):
+    """What the keys of all partitions hold."""
+
+    courses: dict[Key, Stored]
+    guards: dict[Key, Stored]
+    parts: dict[Key, Stored]
+    stocks: set[bytes]
+
+    def of(self, field: bytes) -> dict[Key, Stored]:
+        """Where a field of a bucket belongs."""
+        if codec.is_part(field):
+            return self.parts
+        return self.guards if codec.is_guard(field) else self.courses
+
+
+def _add(
+    rows: dict[Key, CourseRow], parts: dict[Key, PartRow], course: CourseId, columns: Sequence[Any]
+) -> None:
+    """Add a row of ``appointment.audited`` to its course, and to the parts if it is one."""
+    dose, place, revision, session, slot, seat, live, joined, left_revision = columns
+    key = codec.COURSE.pack(course.person, course.kind, course.generation)
+    row = rows.get(key)
+    if row is None:
+        row = rows[key] = CourseRow(0, b"", b"")
+    packed = codec.APPOINTMENT.pack(dose, place, revision, session, slot, seat)
+    if joined and (left_revision is None or left_revision > row.last_revision):
+        row.appointments += packed
+    if live and place == HERE:
+        row.live += packed
+    elif live:
+        parts[codec.part_field(codec.PartId(course, dose, revision))] = PartRow(place, session, slot, seat)
+
+
+def _clock(stored: Sequence[bytes | None], time: tuple[int, int] | Sequence[Any]) -> int:
+    now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
+    clock, host = (None if value is None else int(value) for value in stored)
+    if host is None:
+        return max(now_ms, clock or 0)
+    return max(now_ms - host, 0) + (clock or 0)
 
 
 def _paired(sessions: Iterable[int], values: Iterable[bytes | None]) -> Iterable[tuple[int, bytes | None]]:

@@ -7,41 +7,56 @@ In this order, each step leaving the partition closed, so that a run that dies i
 3. wait, if other partitions go on: a take that was sent before step 1 is past its deadline then, and what
    they sold until now is in Postgres. So a claim lost with its guard can no longer become a course;
 4. Postgres raises the epoch, by compare-and-set: nobody commits an event of the old one any more;
-5. empty the partition, write a token, then courses, guards and stocks as Postgres has them;
-6. tell guards in other partitions what became of their courses here, which the lost outbox might not have;
+5. empty the partition, write a token, then courses, holds, guards, parts and stocks as Postgres has them;
+6. tell guards and parts in other partitions what became of their courses here, which the lost outbox might
+   not have;
 7. Postgres learns the Redis process, then one script writes `meta` with the new epoch. It refuses if that
    process is another by now or the token is gone: whatever happened to Redis in between, half a partition is
    never opened.
 
 Not restored, because Postgres has never heard of it: acknowledged bookings past the watermark when the outbox
 is lost as well (policy `fsync`), claims without a course, tombstones. The last two are harmless: the takes
-they could meet are refused by the epoch here, by their deadlines elsewhere. Quarantined events are not
-restored.
+they could meet are refused by the epoch here, by their deadlines elsewhere. Parts in doubt come back as they
+were, and the sweep asks their homes. Quarantined events are not restored.
 """
 
 import asyncio
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
 from redis.exceptions import ResponseError
 
 from engine import limits
+from engine.domain.course import HERE
 from engine.errors import PersisterReplaced, RebuildFailed
 from engine.inventory import codec
 from engine.inventory.library import load
 from engine.outbox import commit
 from engine.outbox.certify import compare, continues
 from engine.outbox.feed import Feed, Position
-from engine.recovery.records import Course, Stocks, courses_of, guards_of
+from engine.recovery.records import (
+    HELD,
+    Course,
+    CourseKey,
+    Stocks,
+    Write,
+    courses_of,
+    guards_of,
+    part_of,
+    part_record,
+    writes_of,
+)
 from engine.redis.batch import Batcher
 from engine.redis.nodes import Command, Nodes
 from engine.storage.queries import query
 
 Progress = Callable[[int, int], None]
+# Fields and records of the buckets of people, by partition and key.
+Buckets = defaultdict[tuple[int, bytes], list[bytes]]
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
@@ -50,6 +65,7 @@ class Rebuilt(msgspec.Struct, frozen=True):
     epochs: dict[int, int]
     courses: int = 0
     guards: int = 0
+    parts: int = 0
     sessions: int = 0
     events_saved: int = 0
     seconds: float = 0.0
@@ -181,6 +197,7 @@ class Rebuild:
                 before = (partition, rows[partition]["epoch"], rows[partition]["watermark"])
                 if await self._connection.execute(query("partition.next_epoch"), *before) != "UPDATE 1":
                     raise RebuildFailed(f"partition {partition} moved while it was rebuilt: rebuild again")
+            await self._connection.execute(query("appointment.take_counted"), lost)
         self._epochs |= {partition: rows[partition]["epoch"] + 1 for partition in lost}
 
     async def _empty(self, lost: list[int], token: str) -> None:
@@ -204,14 +221,24 @@ class Rebuild:
             self._progress(done, total)
             while rows := await cursor.fetch(limits.REBUILD_COURSES_MAX):
                 page, rest = _whole_persons([*rest, *rows])
-                courses = courses_of(page)
-                await self._write_people(courses, lost)
-                done += len(courses)
+                done += await self._write_page(page, lost)
                 self._progress(done, total)
-            courses = courses_of(rest)
-            await self._write_people(courses, lost)
-            self._progress(done + len(courses), total)
+            self._progress(done + await self._write_page(rest, lost), total)
+            await self._write_parts(lost)
         await self._write_stocks()
+
+    async def _write_page(self, rows: list[Any], lost: frozenset[int]) -> int:
+        """Whole persons; how many courses they have."""
+        courses = courses_of(rows, await self._writes(rows))
+        await self._write_people(courses, lost)
+        return len(courses)
+
+    async def _writes(self, rows: list[Any]) -> dict[CourseKey, list[Write]]:
+        """What was written to those courses that were written to after they began."""
+        changed = {row[0].hex() for row in rows if row["revision"] > 1}
+        if not changed:
+            return {}
+        return writes_of(await self._connection.fetch(query("change.of_persons"), list(changed)))
 
     async def _read_sessions(self, lost: frozenset[int]) -> None:
         last = 0
@@ -226,32 +253,58 @@ class Rebuild:
 
     async def _write_people(self, courses: list[Course], lost: frozenset[int]) -> None:
         """Courses of locations here, guards of persons here; and what guards elsewhere must know of them."""
-        buckets: defaultdict[tuple[int, bytes], list[bytes]] = defaultdict(list)
+        buckets: Buckets = defaultdict(list)
         of_person, of_location = self._keyspace.of_person, self._keyspace.of_location
+        commands: list[tuple[int, Command]] = []
         told: list[tuple[int, bytes]] = []
         for course in courses:
-            person, seats, guard = course.id.person, of_location(course.location), of_person(course.id.person)
-            if course.is_live:
-                self._stocks.take(course)
-            if seats not in lost:
+            self._stocks.take(course.taken_here)
+            if (home := of_location(course.location)) not in lost:
                 continue
             self._counts["courses"] += 1
-            field = codec.COURSE.pack(person, course.id.kind, course.id.generation)
-            bucket = self._keyspace.bucket(seats, person)
-            buckets[seats, bucket] += (field, codec.pack_course(course.record))
-            if guard not in lost:
-                told.append((guard, codec.settle(course.id) if course.is_live else codec.free(course.id)))
+            field = _field(course)
+            self._put(buckets, home, course.id.person, field, codec.pack_course(course.record))
+            if course.record.state == HELD:
+                commands.append((home, ("ZADD", self._keyspace.holds(home), course.until_ms, field)))
+            told += [(place, record) for place, record in self._to_tell(course) if place not in lost]
         for person, kind, guard_record in guards_of(courses):
             if (partition := of_person(person)) in lost:
                 self._counts["guards"] += 1
-                field = codec.PERSON_KIND.pack(person, kind)
-                bucket = self._keyspace.bucket(partition, person)
-                buckets[partition, bucket] += (field, codec.pack_guard(guard_record))
-        await self._send([(p, ("HSET", key, *fields)) for (p, key), fields in buckets.items()])
+                guard = codec.PERSON_KIND.pack(person, kind), codec.pack_guard(guard_record)
+                self._put(buckets, partition, person, *guard)
+        await self._send([*_hsets(buckets), *commands])
         await self._tell(told)
 
+    def _put(self, buckets: Buckets, partition: int, person: bytes, field: bytes, record: bytes) -> None:
+        buckets[partition, self._keyspace.bucket(partition, person)] += (field, record)
+
+    def _to_tell(self, course: Course) -> Iterator[tuple[int, bytes]]:
+        """What other partitions must know of a course: its guard, and those of its parts that are decided."""
+        guard = self._keyspace.of_person(course.id.person)
+        yield guard, codec.settle(course.id) if course.is_live else codec.free(course.id)
+        for seat in course.counted:
+            if seat.where != HERE:
+                yield seat.where, codec.keep(codec.PartId(course.id, seat.dose, seat.revision))
+        for seat in course.given_back:
+            yield seat.where, codec.quit_part(codec.PartId(course.id, seat.dose, seat.revision))
+
+    async def _write_parts(self, lost: frozenset[int]) -> None:
+        """Seats here that belong to courses whose home is elsewhere."""
+        cursor = await self._connection.cursor(query("appointment.parts"), list(lost))
+        while rows := await cursor.fetch(limits.REBUILD_COURSES_MAX):
+            buckets: Buckets = defaultdict(list)
+            for part in map(part_of, rows):
+                home = part.home if part.location is None else self._keyspace.of_location(part.location)
+                if home is None:
+                    raise RebuildFailed(f"Postgres does not say which partition decides about {part.id}")
+                self._counts["parts"] += 1
+                self._stocks.take([part.seat])
+                record = codec.pack_part(part_record(part, home))
+                self._put(buckets, part.place, part.id.course.person, codec.part_field(part.id), record)
+            await self._send(_hsets(buckets))
+
     async def _tell(self, records: list[tuple[int, bytes]]) -> None:
-        """Settle guards of partitions that go on. A closed one will be rebuilt, or a claim resolves it."""
+        """Settle guards and parts of partitions that go on. One that is closed is rebuilt, or asks later."""
         futures = [self._batcher.put(partition, record) for partition, record in records]
         await asyncio.gather(*futures, return_exceptions=True)
 
@@ -285,6 +338,14 @@ class Rebuild:
                     f"partition {partition} was not opened: {error}: rebuild again"
                 ) from error
             self._say(f"partition {partition} is open under epoch {epoch}")
+
+
+def _field(course: Course) -> bytes:
+    return codec.COURSE.pack(course.id.person, course.id.kind, course.id.generation)
+
+
+def _hsets(buckets: Buckets) -> list[tuple[int, Command]]:
+    return [(partition, ("HSET", key, *fields)) for (partition, key), fields in buckets.items()]
 
 
 def _whole_persons(rows: list[Any]) -> tuple[list[Any], list[Any]]:

@@ -28,6 +28,10 @@ class Keyspace(msgspec.Struct, frozen=True):
         """Token of the rebuild under way; absent otherwise."""
         return self.prefix(partition) + b"rebuild"
 
+    def holds(self, partition: int) -> bytes:
+        """Sorted set of the holds that run, by the time at which they end."""
+        return self.prefix(partition) + b"holds"
+
     def wait(self, partition: int) -> bytes:
         """What is written before a WAIT for replicas; says nothing."""
         return self.prefix(partition) + b"wait"

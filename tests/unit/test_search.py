@@ -16,6 +16,7 @@ from engine.availability.search import Place, Query, Search
 from engine.domain import seats
 from engine.domain.capacity import Location, Session
 from engine.domain.course import Appointment, Wish
+from engine.inventory.codec import JOINED, LEFT, RELEASED, TAKEN, Entry
 from engine.rules.intervals import IntervalRule, Intervals, Vaccine
 
 TODAY = date(2021, 7, 12)
@@ -152,12 +153,12 @@ def test_the_last_free_seats_are_found() -> None:
 def test_the_board_follows_events_and_an_event_twice_is_once() -> None:
     country = Country({1: [1, 30]})
     country.leave(1, 1, {4: 1})
-    seat = [Appointment(1, country.id(1, 1), 4, 0)]
+    seat = Appointment(1, country.id(1, 1), 4, 0)
     for _ in range(2):
-        country.board.apply(b"b", seat)
+        country.board.apply([Entry(TAKEN, seat), Entry(LEFT, seat)])
         assert country.places() == []
     for _ in range(2):
-        country.board.apply(b"x", seat)
+        country.board.apply([Entry(RELEASED, seat), Entry(JOINED, seat)])
         assert [pair.dose_1.slot for pair in country.places()[0].pairs] == [4]
     stock = country.board.stock(country.id(1, 1))
     assert stock is not None
@@ -166,7 +167,8 @@ def test_the_board_follows_events_and_an_event_twice_is_once() -> None:
 
 def test_an_event_of_an_unknown_session_or_slot_harms_nothing() -> None:
     country = Country({1: [1, 30]})
-    country.board.apply(b"b", [Appointment(1, 99, 0, 0), Appointment(1, country.id(1, 1), 500, 0)])
+    unknown = Appointment(1, 99, 0, 0), Appointment(1, country.id(1, 1), 500, 0)
+    country.board.apply([Entry(TAKEN, seat) for seat in unknown])
     assert country.board.unknown_sessions == 1
     assert len(country.places()) == 1
 

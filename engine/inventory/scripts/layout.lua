@@ -29,7 +29,8 @@
 -- format event       <Bc1I8c16BI4I2c16B  version type at_ms person kind generation revision op count, then entries,
 --                                   then a tail if it says anything
 -- format entry       <c1BBI2I4I2I2  verb, then an appointment: + taken here, - given back here, > taken elsewhere and
---                                   counts now, < taken elsewhere and counts no more
+--                                   counts now, < taken elsewhere and counts no more. A part's own events (a, r) say
+--                                   in `where` which partition is its home
 -- format tail        <I8BI2         until_ms given_vaccine given_day
 -- format session     <c1B           state width, then the mask
 --

@@ -34,6 +34,15 @@ local function aside_before(partition, person, kind, generation, revision, op, r
   return #seats == wishes and 'A' .. concat(seats) or nil
 end
 
+-- Appointments as a part's events tell of them: `where` names the home.
+local function told_of(appointments, home)
+  local told = {}
+  for at = 1, #appointments, 12 do
+    told[#told + 1] = sub(appointments, at, at) .. char(home) .. sub(appointments, at + 2, at + 11)
+  end
+  return concat(told)
+end
+
 ops.a = function(partition, record)
   local person, kind, generation, revision, op, home, not_after, wishes, at =
     unpack('<c16BI4I2c16BI8B', record, 2)
@@ -50,7 +59,7 @@ ops.a = function(partition, record)
   end)
   if refusal then return refusal end
   local course = { person = person, kind = kind, generation = generation, revision = revision }
-  emit(partition, 'a', course, op, entries('+', taken))
+  emit(partition, 'a', course, op, entries('+', told_of(taken, home)))
   for seat_at = 1, #taken, 12 do
     local dose, _, _, session, slot, seat = unpack('<BBI2I4I2I2', taken, seat_at)
     local key, field = part_at(partition, person, kind, generation, dose, revision)
@@ -75,12 +84,12 @@ ops.q = function(partition, record)
   local key, field = part_at(partition, person, kind, generation, dose, revision)
   local part = call('HGET', key, field)
   if not part then return '-' end
-  local state, _, op, session, slot, seat = unpack('<c1Bc16I4I2I2', part)
+  local state, home, op, session, slot, seat = unpack('<c1Bc16I4I2I2', part)
   if state == 'x' then return '-' end
   local draft, appointment = new_draft(partition), pack('<BBI2I4I2I2', dose, HERE, revision, session, slot, seat)
   give_back(draft, appointment)
   emit(partition, 'r', { person = person, kind = kind, generation = generation, revision = revision }, op,
-    entries('-', appointment))
+    entries('-', told_of(appointment, home)))
   call('HSET', key, field, 'x' .. sub(part, 2))
   write_draft(draft)
   return '+'
