@@ -10,6 +10,7 @@ from msgspec import UNSET
 from api import problems
 from api.messages import (
     AlternativeOut,
+    AppointmentAtOut,
     AppointmentOut,
     AvailabilityOut,
     BookingOut,
@@ -22,6 +23,7 @@ from api.messages import (
     PairOut,
     PlaceOut,
     PlansOut,
+    WishedOut,
 )
 from api.metrics import Metrics
 from api.replies import Reply, reply
@@ -137,6 +139,14 @@ class Answers:
     def plans(self, parties: Sequence[Party]) -> PlansOut:
         """The answer to a search for what people would like."""
         return PlansOut(self._as_of(), [[self._alternative(plan) for plan in party] for party in parties])
+
+    def wished(self, wishes: tuple[Wish, ...]) -> WishedOut:
+        """What one person is offered."""
+        session = self._sessions[wishes[0].session]
+        doses = [
+            AppointmentAtOut(w.dose, w.session, w.slot, self._starts_at(w.session, w.slot)) for w in wishes
+        ]
+        return WishedOut(self._locations[session.location], session.vaccine, doses)
 
     def _not_begun(self, outcome: Any, wished: Sequence[tuple[Wish, ...]], knowns: Sequence[Known]) -> Answer:
         """Why nothing has begun, or that nobody knows."""

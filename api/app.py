@@ -11,7 +11,7 @@ from litestar.types import ASGIApp
 
 from api.metrics import Measured, Metrics
 from api.problems import on_exception
-from api.routes import availability, bookings, health, households, operations, persons, wishes
+from api.routes import availability, bookings, health, households, operations, persons, waitlist, wishes
 from api.site import Site
 from engine import limits
 from engine.bootstrap import open_engine
@@ -24,6 +24,7 @@ ROUTES: tuple[Routes, ...] = (
     bookings.routes,
     households.routes,
     wishes.routes,
+    waitlist.routes,
     operations.routes,
     health.routes,
 )

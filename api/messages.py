@@ -150,6 +150,29 @@ class PreferenceIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=F
     hold: bool = False
 
 
+class EntryIn(
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    gc=False,
+    rename={"day_min": "from", "day_max": "to"},
+):
+    """For what people wait: all of them together, near a place, on some days. ``alert`` only tells them."""
+
+    people: Annotated[list[SomeoneIn], Meta(min_length=1, max_length=limits.WAITLIST_PEOPLE_MAX)]
+    near: NearIn
+    kind: KindName = "primary"
+    vaccines: Annotated[list[_Code], Meta(min_length=1, max_length=limits.WAITLIST_VACCINES_MAX)] | None = (
+        None
+    )
+    day_min: date | None = None
+    day_max: date | None = None
+    weekdays: Annotated[list[Annotated[int, Meta(ge=1, le=7)]], Meta(min_length=1, max_length=7)] | None = (
+        None
+    )
+    alert: bool = False
+
+
 # Answers ---------------------------------------------------------------------------------------------------
 
 
@@ -178,6 +201,15 @@ class AppointmentOut(msgspec.Struct, frozen=True, gc=False):
     seat: int
     starts_at: datetime
     location: int
+
+
+class AppointmentAtOut(msgspec.Struct, frozen=True, gc=False):
+    """One dose's slot, before a seat is taken in it."""
+
+    dose: int
+    session: int
+    slot: int
+    starts_at: datetime
 
 
 class BookingOut(msgspec.Struct, frozen=True, gc=False):
@@ -266,6 +298,45 @@ class PlansOut(msgspec.Struct, frozen=True, gc=False):
 
     as_of: datetime
     plans: list[list[AlternativeOut]]
+
+
+class EntryRefOut(msgspec.Struct, frozen=True):
+    """The reference of an entry of the waitlist."""
+
+    entry: str
+
+
+class PlaceInLineOut(msgspec.Struct, frozen=True):
+    """Entries ``before`` this one that want places near it; ``or_more`` where counting ended."""
+
+    before: int
+    or_more: bool
+
+
+class WishedOut(msgspec.Struct, frozen=True, gc=False):
+    """What one person is offered."""
+
+    location: LocationOut
+    vaccine: str
+    doses: list[AppointmentAtOut]
+
+
+class OfferOut(msgspec.Struct, frozen=True, gc=False):
+    """Seats that are set aside until ``until``, for whoever of those asked accepts first."""
+
+    offer: str
+    status: str
+    until: datetime
+    plans: list[WishedOut]
+
+
+class EntryOut(msgspec.Struct, frozen=True, gc=False):
+    """An entry. ``status``: ``waiting``, ``offered``, ``booked``, ``left`` or ``expired``."""
+
+    status: str
+    alert: bool
+    place: PlaceInLineOut | None
+    offer: OfferOut | None
 
 
 class ReadyOut(msgspec.Struct, frozen=True, gc=False):

@@ -112,6 +112,14 @@ KINDS: dict[str, Kind] = {
         f"Book for at most {limits.HOUSEHOLD_MAX} people together.",
     ),
     "household-twice": Kind(422, "A person is there twice", "Name every member of the household once."),
+    "waitlist-people": Kind(422, "Too many people, or one twice", "Wait for at most eight people together."),
+    "waitlist-kind": Kind(422, "Nobody waits for this kind of course", "Wait for primary or booster."),
+    "waitlist-shape": Kind(422, "Nobody waits for such a course", "Wait for primary or booster."),
+    "waitlist-area": Kind(422, "There is no location near", "Choose another place, or a larger radius."),
+    "waitlist-days": Kind(
+        422, "These days cannot be waited for", "Choose days from today on, within a year."
+    ),
+    "waitlist-vaccines": Kind(422, "Too many vaccines", "Leave vaccines out to wait for all of them."),
     "unknown-group": Kind(422, "A group is not known", "Use the codes of the campaign's groups."),
     "one-location": Kind(
         422, "These bookings are at several locations", "Confirm or prolong those of one household together."
@@ -130,6 +138,9 @@ KINDS: dict[str, Kind] = {
     "slot-full": Kind(409, "The slot is full", _ELSE),
     "session-closed": Kind(409, "The session is closed", _ELSE),
     "already-booked": Kind(409, "The person has a booking", "Cancel it first, or keep it."),
+    "waitlist-too-many-entries": Kind(409, "Somebody waits too often", "Leave another entry first."),
+    "offer-gone": Kind(409, "The offer does not stand any more", "Your place in line is kept."),
+    "offer-under-way": Kind(409, "An acceptance is under way", "Look at the entry again in a moment."),
     "hold-over": Kind(
         409, "The hold is over", "Its seats were given back. Search again, and hold or book anew."
     ),
@@ -148,6 +159,7 @@ KINDS: dict[str, Kind] = {
     "busy": Kind(503, "Too many requests wait", _AGAIN, 1),
     "partition-closed": Kind(503, "These places take no bookings now", _AGAIN, 5),
     "backlog": Kind(503, "Bookings are slowed down now", _AGAIN, 10),
+    "waitlist-waitlist-full": Kind(503, "The waitlist is full", "Search again, or ask later.", 600),
     "store-full": Kind(503, "No room for more bookings now", _AGAIN, 5),
     "no-answer": Kind(503, "The store did not answer", "Ask again in a moment.", 1),
     "registration-away": Kind(

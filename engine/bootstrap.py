@@ -34,12 +34,12 @@ from engine.capacity.catalogue import Catalogue
 from engine.capacity.postcodes import Postcodes
 from engine.domain.course import Kind, Wish
 from engine.domain.person import Facts
-from engine.errors import DeploymentMismatch
+from engine.errors import DeploymentMismatch, EngineFault
 from engine.outbox.standing import Standing
 from engine.persons.homonyms import Homonyms
 from engine.persons.register import Registrar
 from engine.privacy.references import References
-from engine.privacy.seal import PlainSealer
+from engine.privacy.seal import PlainSealer, Sealer
 from engine.privacy.secrets import open_secrets
 from engine.redis.acknowledge import Acknowledgement
 from engine.redis.batch import STEP, Batcher
@@ -52,7 +52,16 @@ from engine.rules.intervals import load_intervals
 from engine.settings import Acknowledge, Settings, replicas_of
 from engine.storage.pool import connect_pool
 from engine.storage.queries import query
+from engine.waitlist.entries import Entries
+from engine.waitlist.ledger import Ledger
+from engine.waitlist.offers import Offers
+from engine.waitlist.rounds import Surroundings
+from engine.waitlist.wakes import Wakes
+from engine.waitlist.worker import Worker
 from engine.wishes.book import Wishes
+from engine.wishes.freed import Freers
+from engine.wishes.seats import DeskSeats, PlansAround
+from engine.wishes.waiting import Waitlist
 
 _log = structlog.get_logger("engine")
 
@@ -69,6 +78,9 @@ class Engine:
         references: References,
         registrar: Registrar,
         homonyms: Homonyms,
+        programmes: Programmes,
+        pool: Any,
+        sealer: Sealer,
         helpline_key: bytes,
         batcher: Batcher,
         office: Office,
@@ -99,6 +111,11 @@ class Engine:
         self._search = search
         self._alternatives = alternatives
         self._chance = chance()
+        self.seats = DeskSeats(office, self.desk)
+        ledger = Ledger(pool)
+        self.offers = Offers(ledger, self.seats, sealer, now_utc)
+        entries = Entries(pool, ledger, sealer, self.seats.has_live_course, now_utc)
+        self.waitlist = Waitlist(entries, office, programmes, office.today)
         self.wishes = Wishes(
             planner,
             self.desk,
@@ -195,7 +212,9 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
         batcher = Batcher(nodes, standing.of, _acknowledgement(settings, standing))
         catalogue = await Catalogue.load(pool)
         board = Board(catalogue.sessions.values())
-        follower = Follower(nodes, standing.epoch, board)
+        wakes = Wakes()
+        freers = Freers(pool, wakes, lambda session: _is_covered(session, catalogue, standing, follower))
+        follower = Follower(nodes, standing.epoch, board, freers.saw)
         await follower.load()
         pressure = Pressure(
             lambda: list(nodes.grouped(range(settings.partitions)).values()),
@@ -205,11 +224,40 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
         )
         probe = Probe(nodes, standing)
         engine = _compose(settings, pool, catalogue, batcher, board, follower, pressure, probe)
+        worker = _worker(settings, engine, freers, wakes)
         _freeze(catalogue)
-        async with _background(follower.run(), standing.follow(), pressure.follow()):
+        async with _background(follower.run(), standing.follow(), pressure.follow(), worker.run()):
             yield engine
             await engine.office.close()
             await batcher.close()
+
+
+def _is_covered(session: int, catalogue: Catalogue, standing: Standing, follower: Follower) -> bool:
+    """Whether Postgres has what the session's partition had told when this process loaded it."""
+    partition = follower.partition_of(catalogue.sessions[session].location)
+    loaded_at = follower.loaded_at(partition)
+    return loaded_at is not None and not standing.behind(partition, loaded_at)
+
+
+def _worker(settings: Settings, engine: Engine, freers: Freers, wakes: Wakes) -> Worker:
+    """What drives the waitlist, in whichever of the processes owns it."""
+    around = PlansAround(engine.office, engine.planner, engine.board, now_utc, chance())
+    surroundings = Surroundings(
+        engine.seats,
+        around,
+        freers,
+        around.free_slots,
+        engine.catalogue.locations,
+        engine.catalogue.sessions,
+        engine.office.keyspace,
+        now_utc,
+        (EngineFault,),
+    )
+    return Worker(settings.database_url, surroundings, PlainSealer(), wakes, _say_of_waitlist)
+
+
+def _say_of_waitlist(line: str) -> None:
+    _log.info("waitlist.worker", line=line)
 
 
 def _acknowledgement(settings: Settings, standing: Standing) -> Acknowledgement:
@@ -248,6 +296,9 @@ def _compose(
         references=References(secrets.reference_key),
         registrar=registrar,
         homonyms=Homonyms(pool, registrar, sealer),
+        programmes=programmes,
+        pool=pool,
+        sealer=sealer,
         helpline_key=secrets.helpline_key,
         batcher=batcher,
         office=Office(batcher, keyspace, sessions, locations, rules, pressure, now_utc),

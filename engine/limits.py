@@ -48,6 +48,10 @@ GROUPS_MAX = 32
 HOUSEHOLD_MAX = 8
 # Plans that one request tries, one after the other, before it says that nothing was free.
 WISH_ATTEMPTS_MAX = 5
+# How far back those who gave a seat up are asked for, and how many of them a process remembers by itself:
+# Postgres has the older ones.
+FREED_BY_S = 172_800.0
+FREERS_MAX = 100_000
 # Alternatives that a refusal names.
 ALTERNATIVES_MAX = 3
 # Places that one search answers with, pairs of slots named for each, and locations that it looks at.

@@ -25,9 +25,15 @@ _log = structlog.get_logger("availability")
 
 
 class Follower:
-    """Loads and follows. ``epochs`` gives each partition's epoch."""
+    """Loads and follows. ``epochs`` gives each partition's epoch; ``saw`` is told of every event followed."""
 
-    def __init__(self, nodes: Nodes, epochs: Callable[[int], int], board: Board) -> None:
+    def __init__(
+        self,
+        nodes: Nodes,
+        epochs: Callable[[int], int],
+        board: Board,
+        saw: Callable[[codec.Event], None] = lambda event: None,
+    ) -> None:
         self.events = 0
         self.loads = 0
         self.as_of_s = 0.0
@@ -36,7 +42,9 @@ class Follower:
         self._epochs = epochs
         self._board = board
         self._feed = Feed(nodes)
+        self._saw = saw
         self._positions: dict[int, Position] = {}
+        self._loaded_at: dict[int, Position] = {}
         self._to_load = set(range(keyspace.partitions))
         self._check_at_s = 0.0
 
@@ -53,6 +61,14 @@ class Follower:
     def end(self, partition: int) -> Position:
         """Up to where the partition's outbox was followed."""
         return self._positions.get(partition, Position(0, -1))
+
+    def partition_of(self, location: int) -> int:
+        """Partition of a location's sessions."""
+        return self._keyspace.of_location(location)
+
+    def loaded_at(self, partition: int) -> Position | None:
+        """Where the partition's outbox ended when it was loaded; None before that."""
+        return self._loaded_at.get(partition)
 
     async def load(self) -> None:
         """Load every partition that is due.
@@ -115,6 +131,7 @@ class Follower:
         for entry in entries:
             event = codec.event(entry.payload)
             self._board.apply(event.entries)
+            self._saw(event)
         self.events += len(entries)
         position = self._positions[partition]
         self._positions[partition] = Position(position.epoch, entries[-1].sequence)
@@ -137,6 +154,7 @@ class Follower:
         for at in range(0, len(sessions), limits.LOAD_KEYS_MAX):
             await self._load_sessions(partition, sessions[at : at + limits.LOAD_KEYS_MAX])
         self._positions[partition] = position if is_open else Position(max(0, position.epoch - 1), 2**64 - 1)
+        self._loaded_at[partition] = self._positions[partition]
         self._to_load.discard(partition)
         self.loads += 1
 

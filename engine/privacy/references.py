@@ -14,10 +14,13 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 TAG_BYTES = 16
 PERSON_PREFIX, BOOKING_PREFIX, OPERATION_PREFIX = "per_", "bkg_", "opr_"
+ENTRY_PREFIX, OFFER_PREFIX = "wtl_", "off_"
 
 _PERSON = struct.Struct("<16sHI")
 _BOOKING = struct.Struct("<16sBIIHI")
 _OPERATION = struct.Struct("<16sB16sQHI")
+_ENTRY = struct.Struct("<Q")
+_OFFER = struct.Struct("<QQ")
 
 
 class PersonRef(msgspec.Struct, frozen=True, gc=False):
@@ -50,6 +53,19 @@ class OperationRef(msgspec.Struct, frozen=True, gc=False):
     groups: int = 0
 
 
+class EntryRef(msgspec.Struct, frozen=True, gc=False):
+    """An entry of the waitlist."""
+
+    entry: int
+
+
+class OfferRef(msgspec.Struct, frozen=True, gc=False):
+    """An offer, and the entry that it is for."""
+
+    offer: int
+    entry: int
+
+
 class References:
     """Encodes and decodes references under the deployment's key of 32 bytes."""
 
@@ -73,6 +89,24 @@ class References:
             OPERATION_PREFIX,
             _OPERATION.pack(ref.person, ref.kind, ref.op, ref.not_after_ms, ref.born, ref.groups),
         )
+
+    def of_entry(self, ref: EntryRef) -> str:
+        """``wtl_...``."""
+        return self._seal(ENTRY_PREFIX, _ENTRY.pack(ref.entry))
+
+    def of_offer(self, ref: OfferRef) -> str:
+        """``off_...``."""
+        return self._seal(OFFER_PREFIX, _OFFER.pack(ref.offer, ref.entry))
+
+    def entry(self, text: str) -> EntryRef | None:
+        """The entry, or None where the reference was not made here."""
+        payload = self._opened(ENTRY_PREFIX, text, _ENTRY.size)
+        return None if payload is None else EntryRef(*_ENTRY.unpack(payload))
+
+    def offer(self, text: str) -> OfferRef | None:
+        """The offer, or None where the reference was not made here."""
+        payload = self._opened(OFFER_PREFIX, text, _OFFER.size)
+        return None if payload is None else OfferRef(*_OFFER.unpack(payload))
 
     def person(self, text: str) -> PersonRef | None:
         """The person, or None where the reference was not made here."""

@@ -54,6 +54,7 @@ class Offered(msgspec.Struct, frozen=True):
     location: int
     kind: int
     plan: Plan
+    deadline: datetime
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -90,7 +91,7 @@ class Offers:
         if offer is None or offer.state == OfferState.OPENING:
             return None
         lot = await self._ledger.lot(offer.lot)
-        return None if lot is None else Offered(offer, lot.location, lot.kind, plan_of(lot))
+        return None if lot is None else Offered(offer, lot.location, lot.kind, plan_of(lot), lot.deadline)
 
     # The worker's -------------------------------------------------------------------------------------------
 
@@ -184,7 +185,7 @@ class Offers:
 
     async def _conclude(self, offer: OfferRow, lot: LotRow) -> AcceptOutcome:
         """Book under the key that the acceptance began with, and record what came of it."""
-        members = await self._members(offer.entry)
+        members = await self.members(offer.entry)
         key = f"accept:{offer.id}:{offer.accept_key}"
         answer = await self._seats.accept(members, lot.kind, plan_of(lot), lot.offer_key, key)
         if offer.state == OfferState.ACCEPTED:
@@ -213,7 +214,8 @@ class Offers:
         for entry in await self._ledger.entries_of(people, kind):
             await self._ledger.end(entry, EntryState.BOOKED, self._now())
 
-    async def _members(self, entry: int) -> list[Member]:
+    async def members(self, entry: int) -> list[Member]:
+        """The people of an entry."""
         return [
             Member(person, opened.facts, opened.given)
             for person, sealed in await self._ledger.members(entry)

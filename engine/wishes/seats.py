@@ -5,11 +5,9 @@ generation 1, and its guard lives where the seats do: one script reaches both.
 """
 
 import struct
-from collections.abc import Awaitable, Callable, Sequence
-from datetime import date, datetime, timedelta
-from uuid import UUID
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
 
-from engine import limits
 from engine.availability.board import Board
 from engine.availability.planner import Planner
 from engine.availability.preference import Preference, Shape, When
@@ -26,7 +24,7 @@ from engine.domain.person import Given
 from engine.errors import OutcomeUnknown
 from engine.rules.refusal import Refusal
 from engine.waitlist import needs
-from engine.waitlist.needs import Freed, HasCourse, HoldGone, Impossible, NotSetAside, Plan, SetAside
+from engine.waitlist.needs import HasCourse, HoldGone, Impossible, NotSetAside, Plan, SetAside
 
 _WISHED = struct.Struct("<BIH")
 _NEAR_KM = 0.1
@@ -147,22 +145,6 @@ def second_shape(given: Given, first_day: date) -> str:
 def booster_shape(first_day: date) -> str:
     """The shape of who needs a booster."""
     return f"booster:{first_day}"
-
-
-class FreedBy:
-    """Postgres, about who gave seats back lately. ``fetch`` runs a statement there."""
-
-    def __init__(self, fetch: Callable[..., Awaitable[Sequence[tuple[UUID]]]], sql: str) -> None:
-        self._fetch = fetch
-        self._sql = sql
-
-    async def __call__(self, slots: Sequence[Freed]) -> set[bytes]:
-        """The person keys."""
-        since = timedelta(seconds=limits.FREED_BY_S)
-        found = await self._fetch(
-            self._sql, [freed.session for freed in slots], [freed.slot for freed in slots], since
-        )
-        return {row[0].bytes for row in found}
 
 
 def _course(offer_key: bytes) -> CourseId:

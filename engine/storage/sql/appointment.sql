@@ -24,3 +24,9 @@ from course c
 where c.person_key = a.person_key and c.kind = a.kind and c.generation = a.generation and c.state in ('b', 'h')
     and a.place = any($1::integer[]) and a.joined and a.left_revision is null
     and not a.live and a.ended_at is null
+
+-- name: freed_by
+-- Sessions, slots, how long ago at most: who gave up a seat of one of these slots.
+select distinct uuid_send(a.person_key)
+from appointment a join unnest($1::integer[], $2::integer[]) as f (session, slot) using (session, slot)
+where not a.live and a.ended_at >= now() - $3::interval
