@@ -35,7 +35,7 @@ class Shard(msgspec.Struct, frozen=True):
 
 def play(seed: int, replayer: Replayer) -> tuple[History, Finding | None]:
     """Run one history and replay it."""
-    history = History(seed)
+    history = History.of_seed(seed)
     try:
         history.run()
     except AssertionError as broken:

@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+import msgspec
+
 from engine.inventory import codec, library
 from tests.simulation.history import History
-from tests.simulation.model import CourseState, GuardState, PartitionModel
-from tests.world import EPOCH, FAR_MS
+from tests.simulation.model import PartitionModel
+from tests.world import EPOCH, FAR_MS, person_key
 
 # One command of the replay with what it must answer. A step's answer is compared without its last event's id;
 # those are read whole at the end, with everything else in the outbox.
@@ -54,11 +56,27 @@ def _steps(history: History) -> Iterator[Planned]:
 
 def _end(history: History) -> Iterator[Planned]:
     for partition, model in enumerate(history.partitions):
-        if model.now_ms:
-            yield _clock(history, partition, model.now_ms)
-            yield _step(history, partition, _reads(model)), [model.now_ms, *_records(model)]
+        keyspace = history.keyspace
+        # Every person's key begins alike, so that all of them share a bucket.
+        yield ("HGETALL", keyspace.bucket(partition, person_key(0))), _people(model)
+        holds = keyspace.prefix(partition) + b"holds"
+        yield ("ZCARD", holds), len(model.holds)
+        for course, until_ms in model.holds.items():
+            yield ("ZSCORE", holds, codec.COURSE.pack(*msgspec.structs.astuple(course))), float(until_ms)
+        for session, (width, mask) in model.stock.items():
+            yield ("GET", keyspace.session(partition, session)), codec.SESSION.pack(b"o", width) + bytes(mask)
         entries = [(b"%d-%d" % (EPOCH, n), {b"e": event}) for n, event in enumerate(model.events)]
-        yield ("XRANGE", history.keyspace.outbox(partition), "-", "+"), entries
+        yield ("XRANGE", keyspace.outbox(partition), "-", "+"), entries
+
+
+def _people(model: PartitionModel) -> dict[bytes, bytes]:
+    guards = {codec.PERSON_KIND.pack(*who): guard.record() for who, guard in model.guards.items()}
+    courses = {
+        codec.COURSE.pack(*msgspec.structs.astuple(course)): state.record()
+        for course, state in model.courses.items()
+    }
+    parts = {codec.part_field(part): state.record() for part, state in model.parts.items()}
+    return guards | courses | parts
 
 
 def _clock(history: History, partition: int, now_ms: int) -> Planned:
@@ -68,24 +86,3 @@ def _clock(history: History, partition: int, now_ms: int) -> Planned:
 
 def _step(history: History, partition: int, records: list[bytes]) -> tuple[Any, ...]:
     return ("FCALL", "dosebook_step", 1, history.keyspace.outbox(partition), EPOCH, *records)
-
-
-def _reads(model: PartitionModel) -> list[bytes]:
-    guards = [codec.read_guard(person, kind) for person, kind in model.guards]
-    return guards + [codec.read_course(course) for course in model.courses]
-
-
-def _records(model: PartitionModel) -> list[bytes]:
-    records = [*map(_guard, model.guards.values()), *map(_course, model.courses.values())]
-    return [b"V" + record for record in records]
-
-
-def _guard(guard: GuardState) -> bytes:
-    head = codec.GUARD_RECORD.pack(guard.state.encode(), guard.generation, guard.location, guard.op)
-    return head + b"".join(codec.MEMORY.pack(*memory) for memory in guard.memories)
-
-
-def _course(course: CourseState) -> bytes:
-    head = codec.COURSE_RECORD.pack(course.state.encode(), course.op, len(course.appointments))
-    seats = b"".join(codec.APPOINTMENT.pack(a.dose, a.session, a.slot, a.seat) for a in course.appointments)
-    return head + seats + course.cancelled_by
