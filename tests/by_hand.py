@@ -21,14 +21,14 @@ SEAT = """
 insert into appointment
     (person_key, kind, generation, dose, revision, session, slot, seat, live, joined, place, home, op)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-on conflict (person_key, kind, generation, dose, revision) do update
+on conflict (person_key, kind, generation, dose, revision, place) do update
 set live = appointment.live or excluded.live, joined = appointment.joined or excluded.joined,
     home = coalesce(excluded.home, appointment.home), op = coalesce(excluded.op, appointment.op)
 """
 MINE = "where person_key = $1 and kind = $2 and generation = $3"
 SEAT_ENDS = f"update appointment set live = false, ended_at = to_timestamp($6 / 1000.0) {MINE}"
-SEAT_ENDS += " and dose = $4 and revision = $5"
-SEAT_LEFT = f"update appointment set left_revision = $6 {MINE} and dose = $4 and revision = $5"
+SEAT_ENDS += " and dose = $4 and revision = $5 and place = $7"
+SEAT_LEFT = f"update appointment set left_revision = $6 {MINE} and dose = $4 and revision = $5 and place = $7"
 CHANGE = """
 insert into change (person_key, kind, generation, revision, act, op, at)
 values ($1, $2, $3, $4, $5::text::"char", $6, to_timestamp($7 / 1000.0))
@@ -96,6 +96,6 @@ async def _write_seat(connection: Any, partition: int, event: codec.Event, entry
     elif entry.verb == codec.JOINED:
         await connection.execute(SEAT, *mine, *where, False, True, seat.where, None, None)
     if entry.verb == codec.RELEASED:
-        await connection.execute(SEAT_ENDS, *mine, event.at_ms)
+        await connection.execute(SEAT_ENDS, *mine, event.at_ms, partition if event.type == b"r" else 255)
     if entry.verb == codec.LEFT or (entry.verb == codec.RELEASED and event.type != b"r"):
-        await connection.execute(SEAT_LEFT, *mine, event.revision)
+        await connection.execute(SEAT_LEFT, *mine, event.revision, seat.where)

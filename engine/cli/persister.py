@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _persist(stores: "Stores", metrics: "Metrics") -> None:
-    """Persist, and sweep stale claims beside it, until SIGTERM or SIGINT."""
+    """Persist, and tidy beside it, until SIGTERM or SIGINT."""
     from engine.outbox.persister import Persister
 
     gc.set_threshold(*limits.COLLECTOR_THRESHOLDS)
@@ -65,17 +65,20 @@ async def _persist(stores: "Stores", metrics: "Metrics") -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, persister.stop)
-    sweeping = asyncio.create_task(_sweep(stores))
+    tidying = asyncio.create_task(_tidy(stores))
+    tidying.add_done_callback(_tell_end)
     try:
         await persister.run()
     finally:
-        sweeping.cancel()
-        await asyncio.gather(sweeping, return_exceptions=True)
+        tidying.cancel()
+        await asyncio.gather(tidying, return_exceptions=True)
 
 
-async def _sweep(stores: "Stores") -> None:
-    """Resolve stale claims as a booking does that meets them."""
+async def _tidy(stores: "Stores") -> None:
+    """End holds that are over, and what dead processes left in doubt, by the protocol's own steps."""
     from engine.booking.drive import start
+    from engine.booking.janitor import Janitor
+    from engine.booking.move import settle_part
     from engine.booking.resolve import resolve
     from engine.booking.steps import Placement
     from engine.inventory import codec
@@ -94,18 +97,22 @@ async def _sweep(stores: "Stores") -> None:
             await asyncio.sleep(limits.SWEEP_S / 2)
             epochs.update(await epochs_when_founded(stores.database_url, stores.keyspace.partitions))
 
-    following = asyncio.create_task(follow_epochs())
     batcher = Batcher(nodes, epochs.__getitem__)
     placement = Placement(stores.keyspace, batcher.clocks.not_after)
 
     async def resolve_one(person: bytes, kind: int, live: codec.Live) -> bool:
         return await start(resolve(person, kind, live, placement), batcher)
 
+    async def settle_one(part: codec.PartId, record: codec.Part, where: int) -> bool:
+        return await start(settle_part(part, record, where), batcher)
+
+    sweep = Sweep(nodes, resolve_one, settle_one, _say)
+    janitor = Janitor(stores.keyspace.partitions, batcher, _say)
     try:
-        await Sweep(nodes, resolve_one, _say).run()
+        async with asyncio.TaskGroup() as group:
+            for work in (follow_epochs(), sweep.run(), janitor.run()):
+                group.create_task(work)
     finally:
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
         await batcher.close()
         await nodes.aclose()
 
@@ -125,6 +132,12 @@ def _served(metrics: "Metrics", port: int | None) -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _tell_end(task: "asyncio.Task[None]") -> None:
+    """It does not end by itself: without it, holds end only where somebody wants their seats."""
+    if not task.cancelled() and (error := task.exception()):
+        _say(f"tidying has ended: {error!r}")
 
 
 def _say(line: str) -> None:

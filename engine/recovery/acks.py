@@ -1,13 +1,13 @@
 """The acknowledgement log: what clients were told, as JSON lines, one for each acknowledged write.
 
 It is the audit's one source that neither Redis nor Postgres has written. A line is ``{"op": "book",
-"booking": reference, "appointments": [[dose, session, slot, seat], ...], "revision": n, "at": ms}``; instead
-of ``booking`` it may name ``person`` (32 hex), ``kind``, ``generation``, ``location``. ``op`` is one of ``book``,
-``hold``, ``confirm``, ``move`` (also of a dose that is given up or added), ``cancel``. ``appointments`` are
-all that the course has then; ``revision`` is its revision, 1 if it is left out. A writer appends whole lines,
-so several processes may share a file; a last line without an end was cut by a crash and is ignored. A client
-that may be stopped before it is answered writes ``asking-move`` or ``asking-cancel`` first: then either end is
-right.
+"booking": reference, "appointments": [[dose, session, slot, seat], ...], "revision": n, "at": ms}``;
+instead of ``booking`` it may name ``person`` (32 hex), ``kind``, ``generation``, ``location``. ``op`` is one
+of ``book``, ``hold``, ``confirm``, ``move`` (also of a dose that is given up or added), ``cancel``.
+``appointments`` are all that the course has then; ``revision`` is its revision, 1 if it is left out. A writer
+appends whole lines, so several processes may share a file; a last line without an end was cut by a crash and
+is ignored. A client that may be stopped before it is answered writes ``asking-move`` or ``asking-cancel``
+first: then either end is right.
 """
 
 import os

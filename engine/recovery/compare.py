@@ -14,7 +14,7 @@ from engine.domain.course import HERE, Appointment, Kind
 from engine.domain.seats import is_free
 from engine.inventory import codec
 from engine.recovery.acks import Ack
-from engine.recovery.evidence import CourseRow, Evidence, Key, SessionRow, Stored
+from engine.recovery.evidence import CourseRow, Evidence, Key, Owner, SessionRow, Stored, owner_of
 
 Figure = Literal["oversold", "double_booked", "half_booked", "lost", "in_doubt", "quarantined", "drift"]
 FIGURES: tuple[Figure, ...] = (
@@ -29,8 +29,8 @@ KINDS = {Kind.PRIMARY: "primary", Kind.BOOSTER: "booster", Kind.OFFER: "offer"}
 # Acknowledgements that say that somebody has seats, and those of them that say for good.
 BOOKINGS = frozenset({"book", "confirm", "move"})
 PROMISES = BOOKINGS | {"hold"}
-Seats = dict[int, dict[tuple[int, int], Key]]
-Place = tuple[int, int, int, int]  # partition, session, slot, seat
+Seat = tuple[int, int, int]  # session, slot, seat
+Seats = dict[int, dict[tuple[int, int], Owner]]
 
 
 class Difference(NamedTuple):
@@ -161,48 +161,38 @@ def _double_booked(evidence: Evidence) -> Iterator[Difference]:
 
 def _parts(evidence: Evidence) -> Iterator[Difference]:
     """Seats away from home: each against what its home lists, and against Postgres."""
-    listed = dict(_listed(evidence))
-    for key, stored in evidence.parts.items():
-        part = codec.part(stored.record)
-        place = stored.partition, part.session, part.slot, part.seat
+    listed = {owner: seat for owner, seat in _owned_by_courses(evidence) if owner[0] != HERE}
+    for owner, stored in evidence.parts.items():
+        part, seat = codec.part(stored.record), _seat_of(stored)
         if part.state == SET_ASIDE:
-            words = f"{_part(key, place)} is set aside, its home has not decided"
-            yield Difference("in_doubt", ("part", key), words)
-        elif listed.get(key) != place:
-            yield Difference("half_booked", ("part", key), f"{_part(key, place)} is kept, no course lists it")
-    for key, place in listed.items():
-        own = evidence.parts.get(key)
-        if own is None or _place(own) != place:
-            yield Difference(
-                "half_booked", ("part", key), f"{_part(key, place)} is listed, and not set aside"
-            )
+            words = f"{_part(owner, seat)} is set aside, its home has not decided"
+            yield Difference("in_doubt", ("part", owner), words)
+        elif listed.get(owner) != seat:
+            words = f"{_part(owner, seat)} is kept, its course does not list it"
+            yield Difference("half_booked", ("part", owner), words)
+    for owner, seat in listed.items():
+        own = evidence.parts.get(owner)
+        if own is None or _seat_of(own) != seat:
+            words = f"{_part(owner, seat)} is listed by its course, and not kept for it"
+            yield Difference("half_booked", ("part", owner), words)
     yield from _part_rows(evidence)
 
 
 def _part_rows(evidence: Evidence) -> Iterator[Difference]:
-    in_redis = {key: _place(stored) for key, stored in evidence.parts.items()}
-    in_postgres = {key: (r.partition, r.session, r.slot, r.seat) for key, r in evidence.part_rows.items()}
-    for key in in_redis.keys() | in_postgres.keys():
-        if in_redis.get(key) != in_postgres.get(key):
-            stores = " and ".join(
-                f"{_part(key, places[key])} in {store}" if key in places else f"not in {store}"
-                for store, places in (("Redis", in_redis), ("Postgres", in_postgres))
+    in_redis = {owner: _seat_of(stored) for owner, stored in evidence.parts.items()}
+    in_postgres = {owner: (row.session, row.slot, row.seat) for owner, row in evidence.part_rows.items()}
+    for owner in in_redis.keys() | in_postgres.keys():
+        if in_redis.get(owner) != in_postgres.get(owner):
+            told = (
+                f"{_part(owner, seats[owner]) if owner in seats else 'nothing'} in {store}"
+                for store, seats in (("Redis", in_redis), ("Postgres", in_postgres))
             )
-            yield Difference("drift", ("part", key), stores)
+            yield Difference("drift", ("part", owner), ", ".join(told))
 
 
-def _listed(evidence: Evidence) -> Iterator[tuple[Key, Place]]:
-    """The seats elsewhere of the live courses, as parts."""
-    for key, stored in evidence.courses.items():
-        if _is_live(stored.record):
-            for one in codec.course(stored.record).appointments:
-                if one.where != HERE:
-                    yield _owner(key, one.dose, one.revision), (one.where, one.session, one.slot, one.seat)
-
-
-def _place(stored: Stored) -> Place:
+def _seat_of(stored: Stored) -> Seat:
     part = codec.part(stored.record)
-    return stored.partition, part.session, part.slot, part.seat
+    return part.session, part.slot, part.seat
 
 
 def _holds(evidence: Evidence) -> Iterator[Difference]:
@@ -242,40 +232,44 @@ def _seats_sold(evidence: Evidence) -> Iterator[Difference]:
         yield Difference("drift", ("stock", name), f"Redis has {name.decode()}, Postgres has no such session")
 
 
-def _owned_in_redis(evidence: Evidence) -> Iterator[tuple[Key, int, int, int]]:
-    """Owner, session, slot and seat of every seat: a course's and its part's is one owner."""
+def _owned_by_courses(evidence: Evidence) -> Iterator[tuple[Owner, Seat]]:
     for key, stored in evidence.courses.items():
         if _is_live(stored.record):
             for one in codec.course(stored.record).appointments:
-                yield _owner(key, one.dose, one.revision), one.session, one.slot, one.seat
-    for key, stored in evidence.parts.items():
-        yield key, *_place(stored)[1:]
+                yield owner_of(key, one.where, one.dose, one.revision), (one.session, one.slot, one.seat)
 
 
-def _owned_in_postgres(evidence: Evidence) -> Iterator[tuple[Key, int, int, int]]:
+def _owned_in_redis(evidence: Evidence) -> Iterator[tuple[Owner, Seat]]:
+    """Every seat that somebody has. A course that lists a seat elsewhere and its part are one owner."""
+    yield from _owned_by_courses(evidence)
+    for owner, stored in evidence.parts.items():
+        yield owner, _seat_of(stored)
+
+
+def _owned_in_postgres(evidence: Evidence) -> Iterator[tuple[Owner, Seat]]:
     for key, row in evidence.rows.items():
         for packed in (row.live, row.appointments if row.is_live else b""):
-            for dose, _, revision, session, slot, seat in codec.APPOINTMENT.iter_unpack(packed):
-                yield _owner(key, dose, revision), session, slot, seat
-    for key, part in evidence.part_rows.items():
-        yield key, part.session, part.slot, part.seat
+            for dose, place, revision, *seat in codec.APPOINTMENT.iter_unpack(packed):
+                yield owner_of(key, place, dose, revision), (seat[0], seat[1], seat[2])
+    for owner, part in evidence.part_rows.items():
+        yield owner, (part.session, part.slot, part.seat)
 
 
-def _sold_twice(sold: Seats, owned: Iterable[tuple[Key, int, int, int]]) -> Iterator[Difference]:
+def _sold_twice(sold: Seats, owned: Iterable[tuple[Owner, Seat]]) -> Iterator[Difference]:
     """Fill ``sold``; every seat that has two owners."""
-    for key, session, slot, seat in owned:
-        holder = sold.setdefault(session, {}).setdefault((slot, seat), key)
-        if holder != key:
-            words = f"{_seat(session, slot, seat)} is sold to {_course(holder)} and to {_course(key)}"
+    for owner, (session, slot, seat) in owned:
+        holder = sold.setdefault(session, {}).setdefault((slot, seat), owner)
+        if holder != owner:
+            words = f"{_seat(session, slot, seat)} is sold to {_owner(holder)} and to {_owner(owner)}"
             yield Difference("oversold", (session, slot, seat), words)
 
 
 def _not_on_sale(
-    session: int, seats: dict[tuple[int, int], Key], row: SessionRow | None
+    session: int, seats: dict[tuple[int, int], Owner], row: SessionRow | None
 ) -> Iterator[Difference]:
-    for (slot, seat), key in seats.items():
+    for (slot, seat), owner in seats.items():
         if row is None or not _has(row, slot, seat) or not is_free(row.on_sale, row.width, slot, seat):
-            words = f"{_seat(session, slot, seat)} is sold to {_course(key)}, and is not on sale"
+            words = f"{_seat(session, slot, seat)} is sold to {_owner(owner)}, and is not on sale"
             yield Difference("oversold", (session, slot, seat), words)
 
 
@@ -283,7 +277,7 @@ def _has(row: SessionRow, slot: int, seat: int) -> bool:
     return seat < 8 * row.width and (slot + 1) * row.width <= len(row.on_sale)
 
 
-def _stock(session: int, row: SessionRow, sold: dict[tuple[int, int], Key]) -> Iterator[Difference]:
+def _stock(session: int, row: SessionRow, sold: dict[tuple[int, int], Owner]) -> Iterator[Difference]:
     """A stock must be the seats on sale without those that are sold."""
     if row.stock is None:
         yield Difference("drift", ("stock", session), f"session {session} has no stock in Redis")
@@ -442,11 +436,6 @@ def _is_live(record: bytes) -> bool:
     return record[:1] in codec.LIVE_STATES
 
 
-def _owner(course: Key, dose: int, revision: int) -> Key:
-    """Who has a seat: one dose of one revision of a course, as a part of it would be named."""
-    return codec.part_field(codec.PartId(codec.course_field(course), dose, revision))
-
-
 def _split(key: Key) -> tuple[Key, int]:
     (generation,) = codec.GENERATION.unpack_from(key, codec.PERSON_KIND.size)
     return key[: codec.PERSON_KIND.size], generation
@@ -466,10 +455,12 @@ def _course(key: Key) -> str:
     return f"course {_split(key)[1]} of {_person(key)}"
 
 
-def _part(key: Key, place: Place) -> str:
-    """A part in words; ``key`` is its field."""
-    _, session, slot, seat = place
-    return f"{_seat(session, slot, seat)} for {_course(key[: codec.COURSE.size])}"
+def _owner(owner: Owner) -> str:
+    return _course(owner[1 : 1 + codec.COURSE.size])
+
+
+def _part(owner: Owner, seat: Seat) -> str:
+    return f"{_seat(*seat)} for {_owner(owner)}"
 
 
 def _seat(session: int, slot: int, seat: int) -> str:

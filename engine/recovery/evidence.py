@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from engine import limits
-from engine.domain.course import HERE, CourseId
+from engine.domain.course import HERE
 from engine.errors import OutboxGap
 from engine.inventory import codec
 from engine.outbox.feed import Feed, Position
@@ -21,7 +21,9 @@ from engine.redis.keyspace import Keyspace
 from engine.redis.nodes import Command, Nodes, partition_of
 from engine.storage.queries import query
 
-Key = bytes  # a course's id, a guard's or a part's, packed as its field in Redis
+Key = bytes  # a course's id or a guard's, packed as its field in Redis
+# Who has a seat: its place (partition, or HERE in its course's home), then the field that it has as a part.
+Owner = bytes
 
 
 class Stored(msgspec.Struct, gc=False):
@@ -61,7 +63,6 @@ class CourseRow(msgspec.Struct, gc=False):
 class PartRow(msgspec.Struct, gc=False):
     """A seat of Postgres that is taken, in another partition than its course's home."""
 
-    partition: int
     session: int
     slot: int
     seat: int
@@ -96,11 +97,11 @@ class Evidence(msgspec.Struct):
     acks: list[Ack]
     outboxes: dict[int, Outbox]
     rows: dict[Key, CourseRow]
-    part_rows: dict[Key, PartRow]
+    part_rows: dict[Owner, PartRow]
     quarantined: list[tuple[int, int, str]]
     courses: dict[Key, Stored]
     guards: dict[Key, Stored]
-    parts: dict[Key, Stored]
+    parts: dict[Owner, Stored]
     holds: dict[tuple[int, Key], int]
     sessions: dict[int, SessionRow]
     strangers: list[bytes]
@@ -210,7 +211,7 @@ class Reader:
                 return ""
             at = Position(at.epoch, read.entries[partition][-1].sequence)
 
-    async def _course_rows(self) -> tuple[dict[Key, CourseRow], dict[Key, PartRow]]:
+    async def _course_rows(self) -> tuple[dict[Key, CourseRow], dict[Owner, PartRow]]:
         pack = codec.COURSE.pack
         rows = {
             pack(person, kind, generation): CourseRow(
@@ -220,9 +221,9 @@ class Reader:
                 await self._connection.fetch(query("course.audited"))
             )
         }
-        parts: dict[Key, PartRow] = {}
+        parts: dict[Owner, PartRow] = {}
         for person, kind, generation, *seat in await self._connection.fetch(query("appointment.audited")):
-            _add(rows, parts, CourseId(person, kind, generation), seat)
+            _add(rows, parts, pack(person, kind, generation), seat)
         return rows, parts
 
     async def _buckets(self) -> "_Buckets":
@@ -238,7 +239,7 @@ class Reader:
                     buckets.append((partition_of(key), ("HGETALL", key)))
             for (partition, _), bucket in zip(buckets, await self._nodes.ask(buckets), strict=True):
                 for field, record in bucket.items():
-                    found.of(field)[field] = Stored(partition, record)
+                    found.add(partition, field, record)
         return found
 
     async def _sessions(self) -> dict[int, SessionRow]:
@@ -275,22 +276,26 @@ class _Buckets(NamedTuple):
 
     courses: dict[Key, Stored]
     guards: dict[Key, Stored]
-    parts: dict[Key, Stored]
+    parts: dict[Owner, Stored]
     stocks: set[bytes]
 
-    def of(self, field: bytes) -> dict[Key, Stored]:
-        """Where a field of a bucket belongs."""
+    def add(self, partition: int, field: bytes, record: bytes) -> None:
+        """A field of a bucket."""
+        stored = Stored(partition, record)
         if codec.is_part(field):
-            return self.parts
-        return self.guards if codec.is_guard(field) else self.courses
+            self.parts[bytes([partition]) + field] = stored
+        else:
+            (self.guards if codec.is_guard(field) else self.courses)[field] = stored
 
 
-def _add(
-    rows: dict[Key, CourseRow], parts: dict[Key, PartRow], course: CourseId, columns: Sequence[Any]
-) -> None:
+def owner_of(course: Key, place: int, dose: int, revision: int) -> Owner:
+    """Who has a seat: one dose of one revision of a course, there."""
+    return bytes([place]) + codec.part_field(codec.PartId(codec.course_field(course), dose, revision))
+
+
+def _add(rows: dict[Key, CourseRow], parts: dict[Owner, PartRow], key: Key, columns: Sequence[Any]) -> None:
     """Add a row of ``appointment.audited`` to its course, and to the parts if it is one."""
     dose, place, revision, session, slot, seat, live, joined, left_revision = columns
-    key = codec.COURSE.pack(course.person, course.kind, course.generation)
     row = rows.get(key)
     if row is None:
         row = rows[key] = CourseRow(0, b"", b"")
@@ -300,7 +305,7 @@ def _add(
     if live and place == HERE:
         row.live += packed
     elif live:
-        parts[codec.part_field(codec.PartId(course, dose, revision))] = PartRow(place, session, slot, seat)
+        parts[owner_of(key, place, dose, revision)] = PartRow(session, slot, seat)
 
 
 def _clock(stored: Sequence[bytes | None], time: tuple[int, int] | Sequence[Any]) -> int:

@@ -13,6 +13,7 @@ from engine.booking.book import Request, book
 from engine.booking.cancel import cancel
 from engine.booking.drive import start
 from engine.booking.outcomes import Booked, Cancelled
+from engine.booking.move import settle_part
 from engine.booking.resolve import resolve
 from engine.capacity.catalogue import Catalogue
 from engine.capacity.open import Inventory, open_sessions
@@ -120,7 +121,10 @@ async def swept(deployment: Deployment) -> int:
     async def settled(person: bytes, kind: int, live: codec.Live) -> bool:
         return await start(resolve(person, kind, live, deployment.placement), deployment.batcher)
 
-    sweep = Sweep(deployment.nodes, settled, deployment.said.append)
+    async def kept(part: codec.PartId, record: codec.Part, where: int) -> bool:
+        return await start(settle_part(part, record, where), deployment.batcher)
+
+    sweep = Sweep(deployment.nodes, settled, kept, deployment.said.append)
     return await sweep.once() + await sweep.once()
 
 

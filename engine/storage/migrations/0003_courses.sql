@@ -5,6 +5,8 @@
 -- ended_at); the course's home says whether the course counts it (joined, and left_revision when it does no more). At
 -- the course's own location both are told by one event. A seat that was set aside elsewhere and that the home does
 -- not count (yet) has joined = false: it is a part in doubt, and home and op are what its partition has to say of it.
+-- The place is in the key: while a seat that was set aside for a revision waits to
+-- be given back, because whoever asked for it died, another change may make that revision with a seat of its own.
 
 alter table course
     drop constraint course_state_check,
@@ -31,7 +33,7 @@ alter table appointment
     add column home smallint,
     add column op bytea,
     drop constraint appointment_pkey,
-    add primary key (person_key, kind, generation, dose, revision);
+    add primary key (person_key, kind, generation, dose, revision, place);
 
 update appointment a set left_revision = 2, ended_at = c.cancelled_at
 from course c
