@@ -63,8 +63,6 @@ SEARCH_LOCATIONS_MAX = 256
 # is after eight weeks of sessions in which nothing fits.
 PLANS_MAX = 20
 PLAN_LOOKS_MAX = 6_000
-# People of one household.
-HOUSEHOLD_MAX = 8
 # Distance of a search in km.
 RADIUS_KM_MAX = 500.0
 # Sessions of dose 1, the earliest that can be had, among which a place's sample is drawn.
@@ -122,8 +120,8 @@ REBUILD_KEYS_MAX = 500
 REBUILD_WAIT_S_MAX = 15.0
 # Events that a trim removes at least: trimming one by one would cost more than it frees.
 TRIM_EVENTS_MIN = 1_000
-# A claim, or a part in doubt, seen in two sweeps this far apart is resolved: within 30 s of a crash. Longer than
-# any caller takes for a step; one that takes longer for all of them finds a tombstone, and begins anew.
+# A claim, or a part in doubt, seen in two sweeps this far apart is resolved: within 30 s of a crash. Longer
+# than any caller takes for a step; one that takes longer for all of them finds a tombstone, and begins anew.
 SWEEP_S = 14.0
 # How often the janitor ends holds that are over, and how many with one operation.
 EXPIRE_S = 1.0

@@ -58,7 +58,7 @@ def _moved(change: Change, home: int, parts: tuple[Appointment, ...], packed: by
         old = (one for one in change.course.appointments if one.dose in change.ends)
         yield from quit_all(change.course.id, old)
     elif parts:
-        # This op came before, and the course was read after it: what it has is not old, and these are too many.
+        # This op came before, and the course was read after it: these parts are too many.
         yield from _give_up(change, home, parts)
     course = msgspec.structs.replace(change.course, revision=revision, appointments=appointments)
     return Moved(course)

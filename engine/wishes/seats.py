@@ -1,7 +1,7 @@
 """The booking desk and the search as the waitlist uses them (``engine/waitlist/needs.py``).
 
-An offer's hold is a course of ``Kind.OFFER`` whose person is the offer key. A key holds once, so its course is
-generation 1, and its guard lives where the seats do: one script reaches both.
+An offer's hold is a course of ``Kind.OFFER`` whose person is the offer key. A key holds once, so its course
+is generation 1, and its guard lives where the seats do: one script reaches both.
 """
 
 import struct
