@@ -15,7 +15,7 @@ from typing import Any
 
 from redis.asyncio.cluster import RedisCluster
 
-from engine.booking.book import Request, book
+from engine.booking.book import Request, Seeker, book
 from engine.booking.cancel import cancel
 from engine.booking.drive import start
 from engine.booking.outcomes import Booked, BookOutcome, Cancelled
@@ -135,7 +135,7 @@ class Deployment:
             for dose, session, slot in zip((1, 2), self.sessions(number), slots, strict=True)
         )
         op = Op(secrets.token_bytes(8), bytes(8))
-        request = Request(person_key(person), Kind.PRIMARY, op, number, wishes)
+        request = Request(op, number, (Seeker(person_key(person), Kind.PRIMARY, wishes),))
         return await start(book(request, self.placement), self.batcher)
 
     async def booked(self, person: int, number: int, slots: tuple[int, int] = (0, 0)) -> Course:
@@ -154,12 +154,10 @@ class Deployment:
         self, partition: int, kind_of_event: bytes, course: CourseId, appointments: tuple[Appointment, ...]
     ) -> None:
         """Write an event that no script has written."""
-        now_ms, op = int(time.time() * 1000), bytes(16)
-        head = codec.EVENT.pack(
-            1, kind_of_event, now_ms, course.person, course.kind, course.generation, op, len(appointments)
-        )
-        tail = b"".join(codec.APPOINTMENT.pack(a.dose, a.session, a.slot, a.seat) for a in appointments)
-        await self.add(partition, head + tail)
+        verb = codec.TAKEN if kind_of_event in codec.BEGINS else codec.RELEASED
+        entries = tuple(codec.Entry(verb, appointment) for appointment in appointments)
+        event = codec.Event(kind_of_event, int(time.time() * 1000), course, 1, bytes(16), entries)
+        await self.add(partition, codec.pack_event(event))
 
     async def add(self, partition: int, payload: bytes) -> None:
         """Append anything to an outbox."""

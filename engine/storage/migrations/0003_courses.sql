@@ -4,7 +4,9 @@
 -- columns, in whatever order their outboxes are read: the seat's partition says whether the seat is taken (live,
 -- ended_at); the course's home says whether the course counts it (joined, and left_revision when it does no more). At
 -- the course's own location both are told by one event. A seat that was set aside elsewhere and that the home does
--- not count (yet) has joined = false.
+-- not count (yet) has joined = false: it is a part in doubt, and home and op are what its partition has to say of it.
+-- The place is in the key: while a seat that was set aside for a revision waits to
+-- be given back, because whoever asked for it died, another change may make that revision with a seat of its own.
 
 alter table course
     drop constraint course_state_check,
@@ -26,8 +28,12 @@ alter table appointment
     add column joined boolean not null default true,
     add column left_revision integer,
     add column ended_at timestamptz,
+    -- Of a part, as its own partition told of it (event a): the partition that decides about it, and the op that set
+    -- it aside. Null for a seat in the course's home, and until the part's event has been read.
+    add column home smallint,
+    add column op bytea,
     drop constraint appointment_pkey,
-    add primary key (person_key, kind, generation, dose, revision);
+    add primary key (person_key, kind, generation, dose, revision, place);
 
 update appointment a set left_revision = 2, ended_at = c.cancelled_at
 from course c
