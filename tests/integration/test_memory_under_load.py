@@ -12,8 +12,8 @@ from engine import limits
 from engine.booking.book import Request, book
 from engine.booking.cancel import cancel
 from engine.booking.drive import start
-from engine.booking.outcomes import Booked, Cancelled
 from engine.booking.move import settle_part
+from engine.booking.outcomes import Booked, Cancelled
 from engine.booking.resolve import resolve
 from engine.capacity.catalogue import Catalogue
 from engine.capacity.open import Inventory, open_sessions
