@@ -44,7 +44,9 @@ class ByHand:
         return self.step(record)[0]
 
     def everything(self) -> dict[bytes, Any]:
-        """All keys of the partition with their values."""
+        """All keys of the partition with their values; of a clock that stands, without its host's."""
+        if self._is_stopped:
+            self._set_clock()
         found = {}
         for key in self.redis.scan_iter(self.keys.prefix(self.number) + b"*"):
             found[key] = self.redis.dump(key)
