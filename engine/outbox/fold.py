@@ -304,12 +304,9 @@ class Fold:
 
     def _known(self, event: codec.Event) -> int:
         """How many of the seats that the course gives up it came to in this batch."""
-        return sum(
-            _key(event, entry, HERE) in self.takings
-            if entry.verb == RELEASED
-            else _key(event, entry, entry.appointment.where) in self.joinings
-            for entry in event.entries
-        )
+        released = sum(_key(event, e, HERE) in self.takings for e in event.entries if e.verb == RELEASED)
+        left = (e for e in event.entries if e.verb == LEFT)
+        return released + sum(_key(event, e, e.appointment.where) in self.joinings for e in left)
 
     def _come(self, number: int, event: codec.Event, course: Course) -> None:
         for entry in event.entries:
