@@ -366,12 +366,15 @@ def _is_here(entry: codec.Entry) -> bool:
 
 
 def _is_well_formed(event: codec.Event) -> bool:
-    """Whether an event of this type can be: each dose comes once, each seat is told of once."""
+    """Whether an event of this type can be: each dose comes once, each seat is told of once.
+
+    A move may tell of no seat: one that gives up a dose that was given up before.
+    """
     entries = event.entries
     comes = [entry.appointment for entry in entries if entry.verb in (TAKEN, JOINED)]
     return (
         all(entry.verb in VERBS[event.type] for entry in entries)
-        and bool(entries) == bool(VERBS[event.type])
+        and (event.type == b"v" or bool(entries) == bool(VERBS[event.type]))
         and (event.type not in TAKES or any(entry.verb == TAKEN for entry in entries))
         and len({_spot(entry.appointment) for entry in entries}) == len(entries)
         and len({seat.dose for seat in comes}) == len(comes)

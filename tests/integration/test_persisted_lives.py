@@ -37,6 +37,8 @@ LOCATIONS = tuple(Location(number, 2, 2) for number in (1, 2, 3))
 PEOPLE, OFFERS = range(1, 7), 20
 BEGINNINGS = ("book", "hold", "household", "lapse", "offer", "settle")
 ACTS = (*BEGINNINGS, "confirm", "extend", "move", "drop", "cancel", "stray")
+LIVE = ("booked", "held")
+WANTED = {"confirm": ("held",), "extend": ("held",), "move": ("booked",), "drop": ("booked",)}
 QUERIES = {
     "course": "select * from course",
     "appointment": "select * from appointment",
@@ -57,10 +59,10 @@ class Lives:
         self.ops = 0
 
     def do(self, act: str, person: int, where: int) -> None:
-        """One act; one that is refused changes nothing. What needs a course is done to somebody's who has one."""
+        """One act; one that is refused changes nothing. What needs a course is done to one that lives."""
         if act in BEGINNINGS:
             getattr(self, f"_{act}")(person, where)
-        elif live := [c for c in map(self._course, sorted(self.courses)) if c.state != "ended"]:
+        elif live := [c for c in map(self._course, sorted(self.courses)) if c.state in WANTED.get(act, LIVE)]:
             getattr(self, f"_{act}")(live[person % len(live)], where)
 
     def entries(self) -> dict[int, list[Entry]]:

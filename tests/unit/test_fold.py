@@ -273,7 +273,6 @@ def test_a_revision_comes_once() -> None:
         (b"b", ((TAKEN, SEAT), (JOINED, at_place(AWAY, 255)))),
         (b"b", ((TAKEN, SEAT), (b"?", AWAY))),
         (b"c", ((TAKEN, LATER),)),
-        (b"v", ()),
         (b"x", ((TAKEN, LATER),)),
         (b"x", ()),
         (b"a", ((RELEASED, SEAT),)),
