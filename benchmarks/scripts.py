@@ -70,7 +70,8 @@ def _fresh(client: Any) -> list[list[bytes]]:
 def _booking(number: int) -> bytes:
     session, slot = number % SESSIONS, number // SESSIONS % SLOTS
     wishes = (Wish(1, session, slot), Wish(2, SESSIONS + session, slot))
-    return codec.book(os.urandom(16), Kind.PRIMARY, Op(b"k" * 8, b"d" * 8), session, FAR_MS, wishes)
+    member = codec.Member(os.urandom(16), Kind.PRIMARY, session, wishes)
+    return codec.book(codec.Group(Op(b"k" * 8, b"d" * 8), FAR_MS, (member,)))
 
 
 def _cpu_us(client: Any, function: str, batches: list[list[bytes]]) -> float:
