@@ -16,7 +16,8 @@ import msgspec
 
 from engine import limits
 from engine.recovery.acks import Ack, Decode, read_acks
-from engine.recovery.compare import FIGURES, Difference, Figure, compare
+from engine.recovery.compare import compare
+from engine.recovery.differences import FIGURES, Difference, Figure
 from engine.recovery.evidence import Evidence, Reader
 from engine.redis.nodes import Nodes
 

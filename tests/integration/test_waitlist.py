@@ -9,6 +9,7 @@ import pytest
 
 from engine import limits
 from engine.domain.course import Kind, Wish
+from engine.errors import OutcomeUnknown
 from engine.storage.migrate import migrate
 from engine.storage.pool import connect_alone, connect_pool
 from engine.storage.waitlist import Area
@@ -339,6 +340,32 @@ async def test_an_acceptance_in_time_is_concluded_after_the_deadline(country: Co
     country.clock.pass_(limits.OFFER_GRACE_S / 2)
     await country.settle()
     assert await country.entry_state(entry) == EntryState.BOOKED
+
+
+async def test_a_booking_whose_answer_was_lost_is_recorded_under_its_first_key(country: Country) -> None:
+    entry = await country.join(1)
+    await free(country, 100)
+    ((_, offer),) = await country.offers_in("open")
+    await country.ledger.accept(offer, "first", country.clock())
+    country.fuse.set(mute_at=4)
+    with pytest.raises(OutcomeUnknown):
+        await country.offers.accept(offer, "second")
+    assert country.desk.taken_by_offer
+    country.restart()
+    assert isinstance(await country.offers.accept(offer, "third"), Accepted)
+    assert await country.entry_state(entry) == EntryState.BOOKED
+
+
+async def test_a_lot_does_not_run_out_under_an_acceptance(country: Country) -> None:
+    await country.join(1)
+    await free(country, 100)
+    ((_, offer),) = await country.offers_in("open")
+    country.clock.pass_(limits.OFFER_S_MAX)
+    await country.ledger.accept(offer, "key", country.clock())
+    country.clock.pass_(1.0)
+    await country.rounds.drive()
+    assert await country.rows("select state from waitlist_lot") == [(LotState.OPEN,)]
+    assert isinstance(await country.offers.accept(offer, "key"), Accepted)
 
 
 async def test_an_acceptance_after_the_deadline_is_refused_whoever_is_asleep(country: Country) -> None:

@@ -49,6 +49,30 @@ LOCATIONS = (Location(1, 2, 1), Location(2, 1, 2), Location(3, 1, 1))
 PEOPLE, OFFERS, FIRST_OFFER = 4, 2, 100
 HOLD_MS, EXTENSIONS_MAX = 1_000, 2
 ACTIONS_MAX = 60
+# What can happen next; those more often that are to happen more often.
+ACTIONS = (
+    *["begin_booking"] * 5,
+    "begin_offer",
+    *["begin_change"] * 3,
+    *["begin_confirming"] * 2,
+    "begin_extending",
+    "begin_cancelling",
+    "book_undisturbed",
+    *["go_on"] * 14,
+    "finish_one",
+    "die",
+    "fault",
+    "reply_lost",
+    *["delay"] * 2,
+    "duplicate",
+    *["deliver"] * 2,
+    *["consume"] * 3,
+    "repeat_consumer",
+    "expire",
+    "sweep_guard",
+    "sweep_part",
+    "move_clock",
+)
 T = TypeVar("T")
 
 
@@ -113,32 +137,13 @@ class History:
     def run(self) -> None:
         """Play the history to its quiet end. Raises ``AssertionError`` where a rule is broken."""
         self.open()
-        actions: tuple[Callable[[], None], ...] = (
-            *[self.begin_booking] * 5,
-            self.begin_offer,
-            *[self.begin_change] * 3,
-            *[self.begin_confirming] * 2,
-            self.begin_extending,
-            self.begin_cancelling,
-            self.book_undisturbed,
-            *[self.go_on] * 14,
-            self.finish_one,
-            self.die,
-            self.fault,
-            self.reply_lost,
-            *[self.delay] * 2,
-            self.duplicate,
-            *[self.deliver] * 2,
-            *[self.consume] * 3,
-            self.repeat_consumer,
-            self.expire,
-            self.sweep_guard,
-            self.sweep_part,
-            self.move_clock,
-        )
         for _ in range(ACTIONS_MAX // 2 + self.chance.randrange(ACTIONS_MAX)):
-            self.chance.choice(actions)()
+            self.act(self.chance.choice(ACTIONS))
         self.quiet_end()
+
+    def act(self, action: str) -> None:
+        """Do one of ``ACTIONS``."""
+        getattr(self, action)()
 
     # What people do --------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ class Replayer:
 
     def difference(self, history: History) -> str | None:
         """The first difference in words, or None."""
-        planned = [*_beginning(history), *_steps(history), *_end(history)]
+        planned = [*beginning(history), *_steps(history), *end(history)]
         pipeline = self._redis.pipeline(transaction=False)
         for command, _ in planned:
             pipeline.execute_command(*command)
@@ -40,7 +40,8 @@ def _is_step(reply: Any) -> bool:
     return isinstance(reply, list) and bool(reply) and isinstance(reply[0], int)
 
 
-def _beginning(history: History) -> Iterator[Planned]:
+def beginning(history: History) -> Iterator[Planned]:
+    """Found the partitions of an empty Redis."""
     yield ("FLUSHALL",), True
     for partition in range(history.keyspace.partitions):
         yield ("FCALL", "dosebook_found", 1, history.keyspace.outbox(partition), EPOCH), 1
@@ -49,12 +50,13 @@ def _beginning(history: History) -> Iterator[Planned]:
 def _steps(history: History) -> Iterator[Planned]:
     for (partition, now_ms), entries in groupby(history.trace, lambda entry: (entry.partition, entry.now_ms)):
         call = list(entries)
-        yield _clock(history, partition, now_ms)
+        yield clock(history, partition, now_ms)
         records = [entry.record for entry in call]
-        yield _step(history, partition, records), [now_ms, *(entry.answer for entry in call)]
+        yield step(history, partition, records), [now_ms, *(entry.answer for entry in call)]
 
 
-def _end(history: History) -> Iterator[Planned]:
+def end(history: History) -> Iterator[Planned]:
+    """Read everything: all of it is as the models have it."""
     for partition, model in enumerate(history.partitions):
         keyspace = history.keyspace
         # Every person's key begins alike, so that all of them share a bucket.
@@ -79,10 +81,11 @@ def _people(model: PartitionModel) -> dict[bytes, bytes]:
     return guards | courses | parts
 
 
-def _clock(history: History, partition: int, now_ms: int) -> Planned:
+def clock(history: History, partition: int, now_ms: int) -> Planned:
     """Set a partition's clock, and its host's back behind it: so it stands still for the next call."""
     return ("HMSET", history.keyspace.meta(partition), "clock", now_ms, "host", FAR_MS), True
 
 
-def _step(history: History, partition: int, records: list[bytes]) -> tuple[Any, ...]:
+def step(history: History, partition: int, records: list[bytes]) -> tuple[Any, ...]:
+    """The command that executes these records."""
     return ("FCALL", "dosebook_step", 1, history.keyspace.outbox(partition), EPOCH, *records)

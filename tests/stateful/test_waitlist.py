@@ -72,8 +72,8 @@ class Waitlist(RuleBasedStateMachine):
         self.told_people: set[tuple[int, int, int]] = set()
         self.accepted: dict[int, Any] = {}
         self.keys = 0
-        for people, shape in (([2], ONE), ([3, 4], ONE), ([5], ONE), ([6], TWO)):
-            self.join(people, shape, None)
+        for person in (2, 3):
+            self.join([person], ONE, None)
 
     def do(self, work: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(work)
@@ -118,16 +118,18 @@ class Waitlist(RuleBasedStateMachine):
         assert state is None or state in ("left", "booked", "expired", "offered")
 
     @precondition(lambda self: self.desk.courses)
-    @rule(data=st.data(), again=st.booleans(), is_heard=st.booleans())
-    def cancel(self, data: st.DataObject, again: bool, is_heard: bool) -> None:
+    @rule(data=st.data(), again=st.booleans(), is_heard=st.booleans(), dies_at=DEATHS)
+    def cancel(self, data: st.DataObject, again: bool, is_heard: bool, dies_at: int | None) -> None:
         """Some wait for a better time at once; not every release is heard of."""
         booked = [person for person in (*range(8), *range(100, 106)) if self.is_booked(person)]
         person = data.draw(st.sampled_from(booked))
-        for freed in self.desk.cancel(person):
-            if is_heard:
-                self.country.wakes.add(freed.session, freed.slot)
+        freed = self.desk.cancel(person)
         if again and person < 100:
             self.join([person], ONE, None)
+        for slot in freed if is_heard else ():
+            self.country.wakes.add(slot.session, slot.slot)
+            if slot.session == FIRST:
+                self.look_at(slot.slot, dies_at)
 
     @rule(person=PEOPLE, slot=st.integers(0, SLOTS - 1))
     def book_by_the_usual_way(self, person: int, slot: int) -> None:
@@ -336,7 +338,7 @@ def test_no_history_breaks_a_promise(runner: asyncio.Runner, pool: Any, stateful
     run(
         machine,
         settings=settings(
-            max_examples=max(1, stateful_examples // 2),
+            max_examples=stateful_examples,
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
