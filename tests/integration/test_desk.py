@@ -119,5 +119,5 @@ async def test_a_claim_whose_take_never_came_is_not_booked_after_its_deadline(
     assert isinstance(await desk.operation(asked), NotBooked)
     member = codec.Member(person, Kind.PRIMARY, 1, wishes(2))
     take = codec.take(codec.Group(op, FAR_MS, (member,)))
-    assert world.step(seats, take) == [b"T"]
+    assert world.step(seats, take)[0][:1] == b"T"
     assert world.free(2) == 2
