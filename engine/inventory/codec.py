@@ -118,9 +118,7 @@ def _group(group: Group) -> bytes:
 
 
 def _member(m: Member) -> bytes:
-    head = MEMBER.pack(
-        m.person, m.kind, m.number, m.given_vaccine, m.given_day, len(m.wishes), len(m.parts)
-    )
+    head = MEMBER.pack(m.person, m.kind, m.number, m.given_vaccine, m.given_day, len(m.wishes), len(m.parts))
     return head + _wishes(m.wishes) + pack_appointments(m.parts)
 
 
@@ -300,8 +298,9 @@ class Guard(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What an op did to a course. ``act``: ``b`` begun, ``c`` confirmed, ``w`` extended, ``v`` moved, ``x`` ended.
+    """What an op did to a course.
 
+    ``act``: ``b`` begun, ``c`` confirmed, ``w`` extended, ``v`` moved, ``x`` ended.
     ``appointments``: what a move left, or what was begun; none for the other acts.
     """
 
@@ -512,6 +511,18 @@ def pack_part(part: Part) -> bytes:
 def person_of(packed_event: bytes) -> bytes:
     """Person key of an outbox entry; shorter for a torn one."""
     return packed_event[EVENT_PERSON:][:16]
+
+
+def joined_of(packed_event: bytes) -> set[int]:
+    """Partitions of the seats that an outbox entry tells as ``JOINED``; none for a torn one."""
+    if packed_event[:1] != b"\x02" or len(packed_event) < EVENT.size:
+        return set()
+    entries = packed_event[EVENT.size : EVENT.size + packed_event[EVENT.size - 1] * ENTRY.size]
+    if JOINED not in entries[:: ENTRY.size]:
+        return set()
+    return {
+        entries[at + 2] for at in range(0, len(entries) - 2, ENTRY.size) if entries[at : at + 1] == JOINED
+    }
 
 
 # Fields of a person's bucket: guards, courses and parts are told apart by their lengths.

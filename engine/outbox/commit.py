@@ -10,21 +10,35 @@ from typing import Any, Literal
 
 import msgspec
 
+from engine.domain.course import HERE, Appointment, CourseId
 from engine.errors import EngineFault, PersisterReplaced
+from engine.inventory import codec
 from engine.outbox.feed import Entry, Position, digest_of
-from engine.outbox.fold import Broken, Fold, appointments_of, not_younger, without
+from engine.outbox.fold import Broken, Course, Fold, SeatKey, not_younger, without
 from engine.storage.copy import Row, copy_rows
 from engine.storage.pool import rows_of
 from engine.storage.queries import query
 
-TAKEN = Row(
-    "integer", "integer", "bytes16", "smallint", "bigint", "bigint", "bytes16", "bigint", "bigint", "bytes16"
+COURSE_KEY = ("bytes16", "smallint", "bigint")
+SEAT_KEY = (*COURSE_KEY, "smallint", "integer", "smallint")
+SPOT = ("bigint", "integer", "integer")
+BEGUN_ROW = Row(
+    *("integer", "integer", *COURSE_KEY, "bigint", "bytes16", "bigint"),
+    *("char", "integer", "bigint", "bigint", "smallint", "integer"),
 )
-SEAT = Row("integer", "smallint", "bigint", "integer", "integer")
-RELEASED = Row("integer", "integer", "bytes16", "smallint", "bigint", "bigint", "bytes16")
+CONTINUED_ROW = Row(
+    *("integer", "integer", *COURSE_KEY, "char", "integer"),
+    *("char", "integer", "bigint", "integer", "bigint"),
+)
+CHANGE_ROW = Row("integer", *COURSE_KEY, "integer", "char", "bytes16", "bigint")
+TAKEN_ROW = RELEASED_ROW = Row("integer", *SEAT_KEY, *SPOT, "bigint", "integer")
+PART_ROW = Row("integer", "smallint", "bytes16")
+JOINED_ROW = Row("integer", *SEAT_KEY, *SPOT, "integer")
+LEFT_ROW = Row("integer", *SEAT_KEY, "integer")
+TABLES = ("begun", "continued", "change", "taken", "released", "part", "joined", "left")
 # A reason of `batch.broken`: the live course that is in the way is a later one of the person.
 OVERTAKEN = "overtaken"
-TEMPORARY_TABLES = ("batch.create_taken", "batch.create_seat", "batch.create_released")
+BROKEN_BY = {OVERTAKEN: Broken.PERSON_LIVE}
 
 
 class Committed(msgspec.Struct, frozen=True):
@@ -43,8 +57,8 @@ class _TooEarly(Exception):
 
 async def prepare(connection: Any) -> None:
     """Make the temporary tables of a connection that will write batches."""
-    for name in TEMPORARY_TABLES:
-        await connection.execute(query(name))
+    for table in TABLES:
+        await connection.execute(query(f"batch.create_{table}"))
 
 
 async def commit(
@@ -119,90 +133,160 @@ async def _write(
 
     One that was overtaken is broken only if its partition is ``whole`` (True: all are), and without its end.
     """
-    await _stage(connection, fold)
-    rows = await connection.fetch(query("batch.broken"))
-    overtaken = {row["n"] for row in rows if row["reason"] == OVERTAKEN}
-    for row in rows:
-        fold.reject(row["n"], Broken.PERSON_LIVE if row["n"] in overtaken else Broken(row["reason"]))
-    live = {n: fold.entries[n] for n, reason in fold.broken.items() if reason is Broken.PERSON_LIVE}
-    early = [
-        entry
-        for n, entry in live.items()
-        if entry.sequence > sure.get(entry.partition, -1)
-        or (n in overtaken and whole is not True and entry.partition not in whole)
-    ]
-    if early:
-        raise _TooEarly(early)
-    if rows:
-        await _drop(connection, [row["n"] for row in rows])
+    overtaken: set[int] = set()
+    while True:
+        await _stage(connection, fold)
+        rows = await connection.fetch(query("batch.broken"))
+        # Of an event's reasons the first counts.
+        reasons = {row["n"]: row["reason"] for row in reversed(rows)}
+        overtaken |= {n for n, reason in reasons.items() if reason == OVERTAKEN}
+        if reasons:
+            fold.reject({n: BROKEN_BY.get(reason) or Broken(reason) for n, reason in reasons.items()})
+        early = [
+            entry
+            for n, entry in _twice_live(fold)
+            if entry.sequence > sure.get(entry.partition, -1)
+            or (n in overtaken and whole is not True and entry.partition not in whole)
+        ]
+        if early:
+            raise _TooEarly(early)
+        if not reasons:
+            break
+        await connection.execute(query("batch.clear"))
     await _move(connection, fold)
     if fold.broken:
         await _quarantine(connection, fold)
 
 
+def _twice_live(fold: Fold) -> list[tuple[int, Entry]]:
+    return [(n, fold.entries[n]) for n, reason in fold.broken.items() if reason is Broken.PERSON_LIVE]
+
+
 async def _stage(connection: Any, fold: Fold) -> None:
-    taken, released, entries = fold.taken.values(), fold.released.values(), fold.entries
-    if taken:
-        courses = (
-            TAKEN.pack(
-                item.number,
-                entries[item.number].partition,
-                item.event.course.person,
-                item.event.course.kind,
-                item.event.course.generation,
-                item.event.appointments[0].session,
-                item.event.op,
-                item.event.at_ms,
-                item.cancelled_ms,
-                item.cancel_op,
-            )
-            for item in taken
-        )
-        await copy_rows(connection, "batch_taken", courses)
-        seats = (SEAT.pack(n, a.dose, a.session, a.slot, a.seat) for n, a in appointments_of(taken))
-        await copy_rows(connection, "batch_seat", seats)
-    if released:
-        courses = (
-            RELEASED.pack(
-                item.number,
-                entries[item.number].partition,
-                item.event.course.person,
-                item.event.course.kind,
-                item.event.course.generation,
-                item.event.at_ms,
-                item.event.op,
-            )
-            for item in released
-        )
-        await copy_rows(connection, "batch_released", courses)
+    """Copy the folded batch to the temporary tables."""
+    await _copy(connection, "begun", [_begun_row(fold, course) for course in fold.begun()])
+    await _copy(connection, "continued", [_continued_row(fold, course) for course in fold.continued()])
+    await _copy(connection, "change", [_change_row(n, event) for n, event in fold.changes])
+    takings = (*fold.takings.values(), *fold.superseded)
+    await _copy(
+        connection,
+        "taken",
+        [
+            TAKEN_ROW.pack(t.number, *_seat_key(t.key), *_spot(t.appointment), t.ended_ms, t.left_revision)
+            for t in takings
+        ],
+    )
+    await _copy(
+        connection,
+        "released",
+        [
+            RELEASED_ROW.pack(r.number, *_seat_key(key), *_spot(r.appointment), r.ended_ms, r.left_revision)
+            for key, r in fold.releases.items()
+        ],
+    )
+    parts = [PART_ROW.pack(n, event.entries[0].appointment.where, event.op) for n, event in fold.asides]
+    await _copy(connection, "part", parts)
+    await _copy(
+        connection,
+        "joined",
+        [
+            JOINED_ROW.pack(j.number, *_seat_key(key), *_spot(j.appointment), j.left_revision)
+            for key, j in fold.joinings.items()
+        ],
+    )
+    await _copy(
+        connection,
+        "left",
+        [
+            LEFT_ROW.pack(leaving.number, *_seat_key(key), leaving.left_revision)
+            for key, leaving in fold.leavings.items()
+        ],
+    )
 
 
-async def _drop(connection: Any, numbers: list[int]) -> None:
-    for name in ("batch.drop_taken", "batch.drop_seat", "batch.drop_released"):
-        await connection.execute(query(name), numbers)
+async def _copy(connection: Any, table: str, rows: list[bytes]) -> None:
+    if rows:
+        await copy_rows(connection, f"batch_{table}", rows)
+
+
+def _begun_row(fold: Fold, course: Course) -> bytes:
+    event = course.first
+    return BEGUN_ROW.pack(
+        course.number,
+        fold.entries[course.number].partition,
+        *_course_key(event.course),
+        event.seats(codec.TAKEN)[0].session,
+        event.op,
+        event.at_ms,
+        course.state,
+        course.revision,
+        course.until_ms,
+        course.ended_ms,
+        event.given_vaccine,
+        event.given_day,
+    )
+
+
+def _continued_row(fold: Fold, course: Course) -> bytes:
+    return CONTINUED_ROW.pack(
+        course.number,
+        fold.entries[course.number].partition,
+        *_course_key(course.first.course),
+        course.first.type,
+        course.first.revision,
+        course.state,
+        course.revision,
+        course.until_ms,
+        course.end_number,
+        course.ended_ms,
+    )
+
+
+def _change_row(number: int, event: codec.Event) -> bytes:
+    return CHANGE_ROW.pack(
+        number, *_course_key(event.course), event.revision, event.type, event.op, event.at_ms
+    )
+
+
+def _course_key(course: CourseId) -> tuple[bytes, int, int]:
+    return course.person, course.kind, course.generation
+
+
+def _seat_key(key: SeatKey) -> tuple[bytes, int, int, int, int, int]:
+    course = key.course
+    return course.person, course.kind, course.generation, key.dose, key.revision, key.place
+
+
+def _spot(seat: Appointment) -> tuple[int, int, int]:
+    return seat.session, seat.slot, seat.seat
 
 
 async def _move(connection: Any, fold: Fold) -> None:
-    """Releases before takes. Every row was proved to fit.
+    """From the temporary tables to the lasting ones, releases before takes. Every row was proved to fit.
 
     A row that does not fit all the same was written by somebody else since: the transaction fails, and the
     next one sees and quarantines it.
     """
-    if fold.released:
-        await connection.execute(query("batch.release_seats"))
-        _expect(
-            "cancelled courses", len(fold.released), await connection.execute(query("batch.release_courses"))
-        )
-    if fold.taken:
-        seats = sum(len(item.event.appointments) for item in fold.taken.values())
-        _expect("courses", len(fold.taken), await connection.execute(query("batch.take_courses")))
-        _expect("appointments", seats, await connection.execute(query("batch.take_seats")))
+    parts = sum(1 for t in fold.takings.values() if t.key.place != HERE)
+    steps = (
+        ("release_seats", len(fold.releases)),
+        ("leave_seats", len(fold.leavings)),
+        ("continue_courses", len(fold.continued())),
+        ("begin_courses", len(fold.begun())),
+        ("insert_changes", len(fold.changes)),
+        ("take_seats", len(fold.takings) - parts),
+        ("take_parts", parts),
+        ("join_parts", len(fold.joinings)),
+    )
+    for name, rows in steps:
+        if rows:
+            _expect(name, rows, await connection.execute(query(f"batch.{name}")))
 
 
 def _expect(what: str, rows: int, status: str) -> None:
     if rows_of(status) != rows:
         raise EngineFault(
-            f"{rows_of(status)} of {rows} {what} could be written: another process writes these tables"
+            f"{what}: {rows_of(status)} of {rows} rows could be written: another process writes these tables"
         )
 
 

@@ -2,13 +2,15 @@
 
 Dying anywhere loses nothing: before the commit the batch is read again, after it only settling and trimming
 are left, and the first round settles again whatever is untrimmed. Trimming never passes an event whose
-guard is not settled, nor the last one that is committed: its digest certifies the outbox (``certify.py``).
-A partition whose outbox does not continue where Postgres ends is halted and told of; the others go on. It is
-compared again with every report, and goes on once it is certified, under a new epoch after a rebuild.
+guard or parts elsewhere are not settled, nor the last one that is committed: its digest certifies the outbox
+(``certify.py``). A partition whose outbox does not continue where Postgres ends is halted and told of; the
+others go on. It is compared again with every report, and goes on once it is certified, under a new epoch
+after a rebuild.
 
-On a cluster a partition may be away with its server. Then events whose guards are there wait, with what is
-behind them in their outboxes: Postgres must not have a course whose claim could be missing when the server
-comes back. With replicas, nothing is committed that they do not have: Postgres is never ahead of a survivor.
+On a cluster a partition may be away with its server. Then events whose guards are there wait, and those that
+count seats there, with what is behind them in their outboxes: Postgres must not have a course whose claim, or
+whose part, could be missing when the server comes back. With replicas, nothing is committed that they do not
+have: Postgres is never ahead of a survivor.
 """
 
 import asyncio
@@ -22,11 +24,15 @@ from engine.inventory import codec
 from engine.outbox import commit
 from engine.outbox.certify import Verdict, certify
 from engine.outbox.feed import Entry, Feed, Position, Read
-from engine.outbox.fold import without
+from engine.outbox.fold import PARTS, event_of, without
 from engine.outbox.metrics import Metrics
+from engine.outbox.settle import settlements
 from engine.redis.batch import Batcher
 from engine.redis.nodes import Command, Nodes
 from engine.storage.queries import query
+
+Told = tuple[Entry, codec.Event | None]
+NOWHERE: frozenset[int] = frozenset()
 
 
 class Rounds:
@@ -52,7 +58,7 @@ class Rounds:
         self._replicas = replicas
         self._metrics = metrics
         self._say = say
-        # First event of a partition whose guard, elsewhere, could not be settled yet.
+        # First event of a partition whose guard or parts, elsewhere, could not be settled yet.
         self._unsettled: dict[int, int] = {}
         # Partitions whose untrimmed events were to be settled again, once in this ownership.
         self._begun: set[int] = set()
@@ -111,7 +117,8 @@ class Rounds:
         self._count = min(2 * self._count, limits.PERSIST_AHEAD_EVENTS_MAX) if is_stuck else self._count_usual
         self._positions.update(committed.positions)
         self._count_events(committed)
-        await self._settle(committed.fold.entries)
+        fold = committed.fold
+        await self._settle(zip(fold.entries, fold.events, strict=True))
         await self._trim(committed.positions)
         return read.complete or not committed.positions
 
@@ -130,11 +137,9 @@ class Rounds:
         return certain
 
     async def _mark(self, read: Iterable[Iterable[Entry]]) -> dict[int, int]:
-        """Leave a mark where guards of these events live, if elsewhere; before they are committed."""
-        guards = {
-            guard for entries in read for entry in entries if (guard := self._guard_elsewhere(entry)) >= 0
-        }
-        wanted = guards - self._halted - self._away()
+        """Leave a mark where these events rest on something elsewhere; before they are committed."""
+        elsewhere = {p for entries in read for entry in entries for p in self._elsewhere(entry)}
+        wanted = elsewhere - self._halted - self._away()
         marks = {partition: self._marks[partition] + 1 for partition in sorted(wanted)}
         futures = [self._batcher.put(partition, codec.mark(mark)) for partition, mark in marks.items()]
         answers = await asyncio.gather(*futures, return_exceptions=True)
@@ -149,28 +154,36 @@ class Rounds:
     async def _safe(
         self, entries: Mapping[int, list[Entry]], marks: dict[int, int]
     ) -> Mapping[int, list[Entry]]:
-        """What may be committed: replicas have it, and the mark stands where its guard lives.
+        """What may be committed: replicas have it, and the mark stands where its guard and its parts live.
 
-        A guard's partition that is halted needs none: it is rebuilt from Postgres before it sells.
+        A partition that is halted needs none: it is rebuilt from Postgres before it sells.
         """
         if self._replicas and entries:
             have = await self._nodes.replicated({*entries, *marks}, self._replicas)
             entries = {partition: items for partition, items in entries.items() if partition in have}
             for partition in set(marks) - have:
                 del marks[partition]
-        sound = {-1, *marks, *self._halted}
+        sound = {*marks, *self._halted}
         unmarked = [
             entry
             for items in entries.values()
             for entry in items
-            if self._guard_elsewhere(entry) not in sound
+            if not sound.issuperset(self._elsewhere(entry))
         ]
         return without(entries, unmarked) if unmarked else entries
 
-    def _guard_elsewhere(self, entry: Entry) -> int:
-        """The partition of the guard of an event; -1 if it is the event's own."""
-        guard = self._keyspace.of_person(codec.person_of(entry.payload))
-        return -1 if guard == entry.partition else guard
+    def _elsewhere(self, entry: Entry) -> Set[int]:
+        """Other partitions that an event rests on: its guard's, and those of seats that it counts.
+
+        A part rests on nothing: whether it counts, its course's home tells.
+        """
+        payload, own = entry.payload, entry.partition
+        if self._keyspace.partitions == 1 or payload[1:2] in PARTS:
+            return NOWHERE
+        guard, joined = self._keyspace.of_person(codec.person_of(payload)), codec.joined_of(payload)
+        if not joined:
+            return NOWHERE if guard == own else {guard}
+        return {guard, *joined} - {own}
 
     def _away(self) -> set[int]:
         return set(self._positions) - set(self._run_ids)
@@ -243,33 +256,28 @@ class Rounds:
             entry = fold.entries[number]
             self._say(f"QUARANTINED: event {entry.sequence} of partition {entry.partition}: {reason}")
 
-    async def _settle(self, entries: Iterable[Entry]) -> None:
-        """Tell guards in other partitions what became of their courses. What fails is tried again later.
+    async def _settle(self, told: Iterable[Told]) -> None:
+        """Tell other partitions what became of courses and parts. What fails is tried again later.
 
         So is what replicas do not have: a master that is lost takes it along.
         """
-        records = [record for entry in entries if (record := self._settlement(entry)) is not None]
-        futures = [self._batcher.put(guard, record) for _, guard, record in records]
+        asked = [(entry, *one) for entry, event in told for one in self._settlements(entry, event)]
+        futures = [self._batcher.put(partition, record) for _, partition, record in asked]
         answers = await asyncio.gather(*futures, return_exceptions=True)
-        guards = {guard for _, guard, _ in records}
-        have = await self._nodes.replicated(guards, self._replicas) if self._replicas else guards
-        for (entry, guard, _), answer in zip(records, answers, strict=True):
-            if isinstance(answer, BaseException) or guard not in have:
+        partitions = {partition for _, partition, _ in asked}
+        have = await self._nodes.replicated(partitions, self._replicas) if self._replicas else partitions
+        for (entry, partition, _), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, BaseException) or partition not in have:
                 self._settle_later(entry.partition, entry.sequence)
 
     def _settle_later(self, partition: int, sequence: int) -> None:
         self._unsettled[partition] = min(self._unsettled.get(partition, sequence), sequence)
 
-    def _settlement(self, entry: Entry) -> tuple[Entry, int, bytes] | None:
-        """Guard partition and operation for an event; None where the script itself has settled."""
-        try:
-            event = codec.event(entry.payload)
-        except ValueError:
-            return None
-        guard = self._keyspace.of_person(event.course.person)
-        if guard == entry.partition:
-            return None
-        return entry, guard, codec.settle(event.course) if event.type == b"b" else codec.free(event.course)
+    def _settlements(self, entry: Entry, event: codec.Event | None) -> list[tuple[int, bytes]]:
+        """Partitions and operations for an event; none where the script itself has settled."""
+        if event is None or self._keyspace.partitions == 1:
+            return []
+        return [one for one in settlements(event, self._keyspace) if one[0] != entry.partition]
 
     async def _settle_again(self) -> None:
         """Read and settle from the first unsettled event of each partition up to its watermark."""
@@ -288,7 +296,7 @@ class Rounds:
                     self._settle_later(partition, at.sequence + 1)
                     break
                 entries = [entry for entry in read.entries[partition] if entry.sequence <= end]
-                await self._settle(entries)
+                await self._settle([(entry, event_of(entry)) for entry in entries])
                 at = Position(at.epoch, read.entries[partition][-1].sequence)
 
     async def _trim(self, partitions: Iterable[int]) -> None:

@@ -11,22 +11,25 @@ from typing import Any
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
-FORMATS = {"smallint": ("h", 2), "integer": ("i", 4), "bigint": ("q", 8), "bytes16": ("16s", 16)}
+FORMATS = {
+    "char": ("c", 1), "smallint": ("h", 2), "integer": ("i", 4), "bigint": ("q", 8), "bytes16": ("16s", 16),
+}  # fmt: skip
 
 
 class Row:
-    """The packer of one table's rows. ``types``: smallint, integer, bigint, bytes16 (uuid or bytea)."""
+    """The packer of one table's rows. ``types``: char (one byte), smallint, integer, bigint, bytes16."""
 
     def __init__(self, *types: str) -> None:
         formats = [FORMATS[name] for name in types]
         self._struct = struct.Struct("!h" + "".join("i" + code for code, _ in formats))
-        self._lengths = tuple(size for _, size in formats)
+        self._empty: list[int | bytes] = [len(formats)]
+        for _, size in formats:
+            self._empty += (size, b"")
 
     def pack(self, *values: int | bytes) -> bytes:
         """One row, its values in the order of ``types``."""
-        flat: list[int | bytes] = [len(values)]
-        for length, value in zip(self._lengths, values, strict=True):
-            flat += (length, value)
+        flat = self._empty.copy()
+        flat[2::2] = values
         return self._struct.pack(*flat)
 
 

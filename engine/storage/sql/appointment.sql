@@ -24,3 +24,8 @@ from course c
 where c.person_key = a.person_key and c.kind = a.kind and c.generation = a.generation and c.state in ('b', 'h')
     and a.place = any($1::integer[]) and a.joined and a.left_revision is null
     and not a.live and a.ended_at is null
+
+-- name: released_by
+-- Session, slot, since: who gave up a seat of that slot since then. An offer that ended is one of them.
+select distinct uuid_send(person_key) as person from appointment
+where session = $1 and slot = $2 and not live and ended_at >= $3
