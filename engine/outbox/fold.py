@@ -304,12 +304,9 @@ class Fold:
 
     def _known(self, event: codec.Event) -> int:
         """How many of the seats that the course gives up it came to in this batch."""
-        return sum(
-            _key(event, entry, HERE) in self.takings
-            if entry.verb == RELEASED
-            else _key(event, entry, entry.appointment.where) in self.joinings
-            for entry in event.entries
-        )
+        released = sum(_key(event, e, HERE) in self.takings for e in event.entries if e.verb == RELEASED)
+        left = (e for e in event.entries if e.verb == LEFT)
+        return released + sum(_key(event, e, e.appointment.where) in self.joinings for e in left)
 
     def _come(self, number: int, event: codec.Event, course: Course) -> None:
         for entry in event.entries:
@@ -369,12 +366,15 @@ def _is_here(entry: codec.Entry) -> bool:
 
 
 def _is_well_formed(event: codec.Event) -> bool:
-    """Whether an event of this type can be: each dose comes once, each seat is told of once."""
+    """Whether an event of this type can be: each dose comes once, each seat is told of once.
+
+    A move may tell of no seat: one that gives up a dose that was given up before.
+    """
     entries = event.entries
     comes = [entry.appointment for entry in entries if entry.verb in (TAKEN, JOINED)]
     return (
         all(entry.verb in VERBS[event.type] for entry in entries)
-        and bool(entries) == bool(VERBS[event.type])
+        and (event.type == b"v" or bool(entries) == bool(VERBS[event.type]))
         and (event.type not in TAKES or any(entry.verb == TAKEN for entry in entries))
         and len({_spot(entry.appointment) for entry in entries}) == len(entries)
         and len({seat.dose for seat in comes}) == len(comes)
