@@ -93,7 +93,9 @@ def _acknowledge(name: str) -> Acknowledge:
 
 def _campaign(name: str) -> Path | None:
     if name and not Path(name).is_file():
-        raise SettingError(f"DOSEBOOK_CAMPAIGN is {name!r}: there is no such file; unset it for France's rules")
+        raise SettingError(
+            f"DOSEBOOK_CAMPAIGN is {name!r}: there is no such file; unset it for France's rules"
+        )
     return Path(name) if name else None
 
 

@@ -37,7 +37,10 @@ def brief(postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("brief")
     campaign = folder / "campaign.toml"
     rules = (ROOT / "config" / "france" / "campaign.toml").read_text()
-    for old, new in (("ttl_seconds = 300", f"ttl_seconds = {HOLD_S}"), ("extensions_max = 2", "extensions_max = 1")):
+    for old, new in (
+        ("ttl_seconds = 300", f"ttl_seconds = {HOLD_S}"),
+        ("extensions_max = 2", "extensions_max = 1"),
+    ):
         assert old in rules
         rules = rules.replace(old, new)
     campaign.write_text(rules)

@@ -48,7 +48,7 @@ def appointments_of(body: dict[str, Any]) -> list[tuple[int, int, int, int]]:
 
 
 def wait_for_state(service: Service, body: dict[str, Any], state: str = "b") -> None:
-    """Wait until Postgres has the course in this state, with exactly the answer's seats; with none if ended."""
+    """Wait until Postgres has the course in this state with the answer's seats; with none if it has ended."""
     ref = booking_ref(service, body["booking"])
     key = (UUID(bytes=ref.person), ref.kind, ref.generation)
     expected = [] if state == "x" else appointments_of(body)
