@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engine import limits
-from engine.booking.book import Request, book
+from engine.booking.book import Request, Seeker, book
 from engine.booking.cancel import cancel
 from engine.booking.drive import start
 from engine.booking.move import settle_part
@@ -76,7 +76,7 @@ class Load:
         sessions = self.deployment.sessions(number)
         slot = secrets.randbelow(SLOTS)
         wishes = tuple(Wish(dose, session, slot) for dose, session in zip((1, 2), sessions, strict=True))
-        request = Request(person_key(person), Kind.PRIMARY, new_op(), number, wishes)
+        request = Request(new_op(), number, (Seeker(person_key(person), Kind.PRIMARY, wishes),))
         outcome: Any = await start(book(request, self.deployment.placement), self.deployment.batcher)
         assert isinstance(outcome, Booked), outcome
         return outcome.course
