@@ -102,8 +102,8 @@ REBUILD_KEYS_MAX = 500
 REBUILD_WAIT_S_MAX = 15.0
 # Events that a trim removes at least: trimming one by one would cost more than it frees.
 TRIM_EVENTS_MIN = 1_000
-# A claim, or a part in doubt, seen in two sweeps this far apart is resolved: within 30 s of a crash. Longer than
-# any caller takes for a step; one that takes longer for all of them finds a tombstone, and begins anew.
+# A claim, or a part in doubt, seen in two sweeps this far apart is resolved: within 30 s of a crash. Longer
+# than any caller takes for a step; one that takes longer for all of them finds a tombstone, and begins anew.
 SWEEP_S = 14.0
 # How often the janitor ends holds that are over, and how many with one operation.
 EXPIRE_S = 1.0
@@ -138,8 +138,8 @@ FOLLOW_CHECK_S = 5.0
 STANDING_S = 1.0
 PROBE_S_MAX = 1.0
 # What the stores of one country are laid out for: people, cancellations, claims whose take never came,
-# changes of courses, seats at another location than the course's, holds that run at once, sessions, buckets of
-# people (65,536 a partition, of which a server has a few).
+# changes of courses, seats at another location than the course's, holds that run at once, sessions, buckets
+# of people (65,536 a partition, of which a server has a few).
 PEOPLE_PLANNED = 10_000_000
 CANCELLATIONS_PLANNED = 2_000_000
 TOMBSTONES_PLANNED = 1_000_000
@@ -199,8 +199,8 @@ GROWTH: tuple[Growth, ...] = (
         46,
         CHANGES_PLANNED,
         "A move, an extension, a confirmation; a course remembers 16. Stays, so that a late duplicate gets"
-        f" its old answer. {_MEMORY} A record of more than 512 bytes turns its bucket into a table, which takes"
-        " several times as much.",
+        f" its old answer. {_MEMORY} A record of more than 512 bytes turns its bucket into a table, which"
+        " takes several times as much.",
     ),
     Growth(
         "seat elsewhere",
