@@ -471,7 +471,7 @@ async def test_a_move_to_a_seat_that_is_taken(deployment: Deployment, persisted:
     wanted = other.appointments[1]
     taken = Appointment(2, wanted.session, wanted.slot, wanted.seat, 2)
     await forger.tell(b"v", (TAKEN, taken), (RELEASED, second))
-    # Released by this very event, but taken before.
+    # The course's own seat is no freer.
     await forger.tell(
         b"v", (TAKEN, Appointment(3, second.session, second.slot, second.seat, 2)), (RELEASED, first)
     )
