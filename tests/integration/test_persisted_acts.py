@@ -286,7 +286,8 @@ async def test_what_counts_a_seat_that_is_away_waits(
     traveller: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The guard is at home, the seat is not: without the mark there, Postgres must not count it."""
-    is_away, deployment, rests = True, traveller.deployment, []
+    is_away, deployment = True, traveller.deployment
+    rests: list[dict[int, int]] = []
 
     async def mark(self: rounds.Rounds, read: Any) -> dict[int, int]:
         marks = await marking(self, read)
