@@ -66,16 +66,18 @@ class Protocol(RuleBasedStateMachine):
     redis: ClassVar[Any]
     history: LiveHistory | None = None
 
-    @initialize(partitions=st.sampled_from((1, 2, 4)))
-    def open_the_country(self, partitions: int) -> None:
+    @initialize(partitions=st.sampled_from((1, 2, 4)), seed=st.integers(0, 2**24))
+    def open_the_country(self, partitions: int, seed: int) -> None:
         self.history = LiveHistory(self.redis, partitions)
         self.history.open()
+        self.history.chance = random.Random(seed)
+        self.actions = self.history.focus()
 
-    @rule(action=st.sampled_from(ACTIONS), seed=st.integers(0, 2**24))
-    def act(self, action: str, seed: int) -> None:
+    @rule(action=st.integers(0, len(ACTIONS) - 1), seed=st.integers(0, 2**24))
+    def act(self, action: int, seed: int) -> None:
         assert self.history is not None
         self.history.chance = random.Random(seed)
-        self.history.act(action)
+        self.history.act(self.actions[action % len(self.actions)])
 
     @invariant()
     def redis_is_what_the_rules_say(self) -> None:
