@@ -1,4 +1,4 @@
-"""Moves doses of a booked course to other seats, at its location or elsewhere; gives one dose up, or adds one.
+"""Moves doses of a booked course to other seats, here or elsewhere; gives one dose up, or adds one.
 
 Commit point: ``move`` in the home partition, by compare-and-set on the course's revision: new seats are taken
 there and old ones given back in one script. Seats elsewhere are set aside before, and old ones elsewhere are
@@ -11,12 +11,12 @@ import msgspec
 from engine.booking.aside import Away, RefusedAside, aside, quit_all
 from engine.booking.outcomes import Moved, MoveOutcome, Reason, Refused
 from engine.booking.steps import Call, Placement, Steps
-from engine.domain.course import Appointment, Course, CourseId, Op
+from engine.domain.course import Appointment, Course, Op
 from engine.inventory import codec
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
-    """What is to change of a course as it was read: the doses that end, and new wishes with their locations."""
+    """What is to change of a course as it was read: doses that end, and wishes with their locations."""
 
     course: Course
     op: Op
@@ -58,7 +58,7 @@ def _moved(change: Change, home: int, parts: tuple[Appointment, ...], packed: by
         old = (one for one in change.course.appointments if one.dose in change.ends)
         yield from quit_all(change.course.id, old)
     elif parts:
-        # This op came before, and the course was read after it: what it has is not old, and these are too many.
+        # This op came before, and the course was read after it: what it has is not old, these are too many.
         yield from _give_up(change, home, parts)
     course = msgspec.structs.replace(change.course, revision=revision, appointments=appointments)
     return Moved(course)

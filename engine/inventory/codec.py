@@ -118,9 +118,7 @@ def _group(group: Group) -> bytes:
 
 
 def _member(m: Member) -> bytes:
-    head = MEMBER.pack(
-        m.person, m.kind, m.number, m.given_vaccine, m.given_day, len(m.wishes), len(m.parts)
-    )
+    head = MEMBER.pack(m.person, m.kind, m.number, m.given_vaccine, m.given_day, len(m.wishes), len(m.parts))
     return head + _wishes(m.wishes) + pack_appointments(m.parts)
 
 
@@ -300,10 +298,10 @@ class Guard(msgspec.Struct, frozen=True):
 
 
 class Change(msgspec.Struct, frozen=True):
-    """What an op did to a course. ``act``: ``b`` begun, ``c`` confirmed, ``w`` extended, ``v`` moved, ``x`` ended.
+    """What an op did to a course.
 
-    ``revision``: the one that it made. ``appointments``: what a move left, or what was begun; none for the
-    other acts.
+    ``act``: ``b`` begun, ``c`` confirmed, ``w`` extended, ``v`` moved, ``x`` ended. ``revision``: the
+    one that it made. ``appointments``: what a move left, or what was begun; none for the other acts.
     """
 
     op: bytes
@@ -336,7 +334,7 @@ class PartId(msgspec.Struct, frozen=True, gc=False):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A part as recorded. ``state``: ``s`` set aside, ``b`` counted by the course's ``home``, ``x`` given back."""
+    """A part as recorded. ``state``: ``s`` set aside, ``b`` counted by its ``home``, ``x`` given back."""
 
     state: bytes
     home: int

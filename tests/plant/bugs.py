@@ -35,7 +35,8 @@ BUGS = (
     Bug(
         "no tombstone",
         f"{SCRIPTS}/resolve.lua",
-        "    call('HSET', key, field, course_record({ state = 't', revision = 0, op = NO_OP, vaccine = 0, day = 0,\n"
+        "    call('HSET', key, field, course_record({ state = 't', revision = 0, op = NO_OP,"
+        " vaccine = 0, day = 0,\n"
         "      appointments = '', changes = '' }))\n",
         "",
         "a take that was given up arrives late and books a second course",
@@ -672,7 +673,8 @@ BUGS = (
         "half a household is confirmed",
         f"{SCRIPTS}/hold.lua",
         "    if course.state ~= 'b' and not_running(partition, course) then return 'G' .. char(i) end\n",
-        "    if i == 1 and course.state ~= 'b' and not_running(partition, course) then return 'G' .. char(i) end\n",
+        "    if i == 1 and course.state ~= 'b' and not_running(partition, course) then"
+        " return 'G' .. char(i) end\n",
         "one of two is booked, and the other is not",
         (f"{HOLDS}::test_some_of_a_household_is_not_confirmed",),
     ),
@@ -743,7 +745,8 @@ BUGS = (
     Bug(
         "expired hold keeps its guard",
         f"{SCRIPTS}/end.lua",
-        "  if generation == course.generation and state ~= 'f' then call('HSET', key, field, freed(guard)) end\n",
+        "  if generation == course.generation and state ~= 'f' then"
+        " call('HSET', key, field, freed(guard)) end\n",
         "",
         "whoever let a hold run out never books again",
         (f"{HOLDS}::test_an_expired_hold_gives_back_its_seat_and_its_guard",),

@@ -1,8 +1,8 @@
 """One history: people, processes and a network under a scheduler, against the model of the scripts.
 
-The scheduler may at every step crash a process before or after its call, lose the reply, keep a copy for later,
-deliver it twice or out of order, move a clock, repeat the consumer, let the sweep decide what is in doubt. The auditor
-(``tests/auditor.py``) judges every answer. Same seed, same trace, same hash.
+The scheduler may at every step crash a process before or after its call, lose the reply, keep a copy for
+later, deliver it twice or out of order, move a clock, repeat the consumer, let the sweep decide what is in
+doubt. The auditor (``tests/auditor.py``) judges every answer. Same seed, same trace, same hash.
 
 ``Chance`` is all that the scheduler needs: a seeded generator here, hypothesis in ``tests/stateful/``.
 """
@@ -123,7 +123,8 @@ class History:
         self._told: dict[tuple[object, ...], object] = {}
         self._fresh_keys = 0
         self._asked: list[Request] = []
-        self._people, self._keys, self._locations = PEOPLE, "abc", LOCATIONS
+        self._people, self._keys = PEOPLE, "abc"
+        self._locations: tuple[Location, ...] = LOCATIONS
 
     @classmethod
     def of_seed(cls, seed: int) -> "History":
@@ -328,7 +329,7 @@ class History:
     def fault(self) -> None:
         """A process hears of a fault: of a call that was not made, or whose reply was lost."""
         if not self._processes:
-            return
+            return None
         process = self.chance.choice(self._processes)
         faults: tuple[EngineFault, ...] = (PartitionClosed("closed"), OutcomeUnknown("lost"))
         fault = self.chance.choice(faults)

@@ -11,7 +11,7 @@ from tests.simulation.history import History
 from tests.simulation.model import Draft, PartitionModel
 from tests.simulation.replay import Replayer
 
-HISTORIES = 1_000
+HISTORIES = 500
 
 
 def test_no_history_breaks_a_rule_and_every_replay_agrees(redis_client: Any) -> None:
@@ -57,15 +57,19 @@ def forget_revisions(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PartitionModel, "_resolve", forgetful)
 
 
+def play_until_broken(histories: int) -> None:
+    for seed in range(histories):
+        History.of_seed(seed).run()
+
+
 @pytest.mark.parametrize("forget", [forget_joins, forget_parts, forget_revisions])
 def test_without_a_protection_a_rule_is_broken(
     forget: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the protocol remembers for the sake of late copies (PROTOCOL.md) it needs: the simulation shows it."""
+    """The protocol needs what it remembers for the sake of late copies."""
     forget(monkeypatch)
     with pytest.raises(AssertionError):
-        for seed in range(20_000):
-            History.of_seed(seed).run()
+        play_until_broken(20_000)
 
 
 def test_a_difference_between_model_and_scripts_is_seen(

@@ -1,8 +1,8 @@
-"""Processes book, hold, move, cancel and die between any two steps; copies arrive late; the consumer repeats itself.
+"""Processes book, hold, move, cancel, die between any two steps; copies arrive late.
 
-The schedule is hypothesis's, the use cases and their checks are those of ``tests/simulation/history.py``. Each call is
-executed by real scripts: every answer is held against the model and judged by ``tests/auditor.py``, and after every
-step all that is in Redis is compared: guards, courses, parts, holds, seats and outboxes.
+The schedule is hypothesis's; use cases and their checks are those of ``tests/simulation/history.py``. Each
+call is executed by real scripts: every answer is held against the model and judged by ``tests/auditor.py``,
+and after every step all that is in Redis is compared: guards, courses, parts, holds, seats, outboxes.
 
 ``python -m tests.stateful --runs 2000 --steps 50 --masters 3`` runs longer.
 """
