@@ -684,7 +684,7 @@ BUGS = (
         "                yield from _unclaim(claims, placement)\n                if answer",
         "                if answer",
         "whoever is refused for another's sake stays claimed",
-        (SIMULATION,),
+        (f"{LATE}::test_who_is_refused_for_anothers_sake_is_free",),
     ),
     Bug(
         "claims of a household given up by halves",
@@ -692,7 +692,7 @@ BUGS = (
         "        yield from quit_all(claim.course, own_parts)\n    return not granted",
         "        yield from quit_all(claim.course, own_parts)\n        break\n    return not granted",
         "the others of a household stay claimed",
-        (SIMULATION,),
+        (f"{LATE}::test_a_refused_household_whose_claims_were_joined_is_free",),
     ),
     Bug(
         "confirmed past its time",
