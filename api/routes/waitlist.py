@@ -133,11 +133,18 @@ async def _entry(site: Site, entry: int) -> EntryOut:
     place = await site.engine.waitlist.entries.place(entry)
     offered = await site.engine.offers.of_entry(entry)
     return EntryOut(
-        str(row.state),
+        _status(row.state, offered),
         row.purpose == Purpose.ALERT,
         None if place is None else PlaceInLineOut(place.before, place.or_more),
         None if offered is None else _offer(site, entry, offered),
     )
+
+
+def _status(state: str, offered: Offered | None) -> str:
+    """An entry is offered something once it is told what: while the seats are being set aside, it waits."""
+    if state in (EntryState.WAITING, EntryState.OFFERED):
+        return str(EntryState.WAITING if offered is None else EntryState.OFFERED)
+    return str(state)
 
 
 def _offer(site: Site, entry: int, offered: Offered) -> OfferOut:
