@@ -1,6 +1,6 @@
 """Waiting for a seat where none is free: join, see the place, leave; take or refuse what is offered."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from litestar import Request, delete, get, post
@@ -24,7 +24,7 @@ from engine.waitlist.states import EntryState, OfferState, Purpose
 from engine.wishes.waiting import Waiting
 
 EVERY_DAY = 127
-DAYS = 90
+DAYS = timedelta(days=90)
 
 
 def routes(site: Site) -> list[HTTPRouteHandler]:
@@ -111,7 +111,7 @@ def _waiting(site: Site, data: EntryIn) -> Waiting:
         KINDS[data.kind],
         Area(lat, lon, data.near.radius_km),
         first,
-        data.day_max or first + timedelta(days=DAYS),
+        data.day_max or min(first, date.max - DAYS) + DAYS,
         weekdays,
         vaccines,
         Purpose.ALERT if data.alert else Purpose.SEATS,

@@ -92,8 +92,10 @@ class Waitlist:
         return min(refusals, key=lambda refusal: refusal.dose_from or date.max)
 
     def _wanted(self, waiting: Waiting) -> Iterator[str]:
-        given = waiting.people[0].given
-        for vaccine in sorted(self._office.rules.intervals.vaccines):
+        known, given = self._office.rules.intervals.vaccines, waiting.people[0].given
+        if any(one.given is not None and one.given.vaccine not in known for one in waiting.people):
+            return
+        for vaccine in sorted(known):
             if waiting.vaccines is not None and vaccine not in waiting.vaccines:
                 continue
             if waiting.kind is Kind.PRIMARY and given is not None and vaccine != given.vaccine:
