@@ -10,6 +10,7 @@ import msgspec
 from engine.limits import PARTITIONS_MAX
 
 REPLICAS_MAX = 9
+FRANCE_DIR = Path(__file__).parent.parent / "config" / "france"
 
 
 class Acknowledge(StrEnum):
@@ -29,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     ``secrets_dir`` holds the pepper of person keys and the key of signed references, made at first use.
     ``replicas`` of each Redis must have a booking before it is told, with the policy ``replica``.
+    ``france_dir`` holds the campaign: its rules, vaccines, centres and postcodes.
     """
 
     redis_url: str
@@ -37,14 +39,14 @@ class Settings(msgspec.Struct, frozen=True):
     partitions: int = 1
     acknowledge: Acknowledge = Acknowledge.FSYNC
     replicas: int = 0
-    france_dir: Path = Path(__file__).parent.parent / "config" / "france"
+    france_dir: Path = FRANCE_DIR
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read ``REDIS_URL``, ``DATABASE_URL`` and the variables that begin with ``DOSEBOOK_``.
 
-    They are ``_SECRETS_DIR``, ``_PARTITIONS`` (1), ``_ACKNOWLEDGE`` (fsync) and ``_REPLICAS`` (1 with the
-    policy ``replica``). Raises ``SettingError`` for a missing or impossible one.
+    They are ``_SECRETS_DIR``, ``_PARTITIONS`` (1), ``_ACKNOWLEDGE`` (fsync), ``_REPLICAS`` (1 with the policy
+    ``replica``) and ``_FRANCE_DIR`` (``config/france``). Raises ``SettingError`` for a missing or impossible one.
     """
     acknowledge = _acknowledge(environment.get("DOSEBOOK_ACKNOWLEDGE", Acknowledge.FSYNC))
     fewest = int(acknowledge is Acknowledge.REPLICA)
@@ -55,6 +57,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         partitions=_number(environment, "DOSEBOOK_PARTITIONS", 1, 1, PARTITIONS_MAX),
         acknowledge=acknowledge,
         replicas=_number(environment, "DOSEBOOK_REPLICAS", fewest, fewest, REPLICAS_MAX),
+        france_dir=Path(environment.get("DOSEBOOK_FRANCE_DIR") or FRANCE_DIR),
     )
 
 
@@ -72,6 +75,7 @@ def to_environment(settings: Settings) -> dict[str, str]:
         "DOSEBOOK_PARTITIONS": str(settings.partitions),
         "DOSEBOOK_ACKNOWLEDGE": settings.acknowledge.value,
         "DOSEBOOK_REPLICAS": str(settings.replicas),
+        "DOSEBOOK_FRANCE_DIR": str(settings.france_dir),
     }
 
 

@@ -109,8 +109,8 @@ class Changes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Holds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long seats are set aside, and how often the time may be extended."""
 
-    ttl_seconds: Annotated[int, Meta(ge=30, le=3600)]
-    extensions_max: Annotated[int, Meta(ge=0, le=10)]
+    ttl_seconds: Annotated[int, Meta(ge=1, le=3600)]
+    extensions_max: Annotated[int, Meta(ge=0, le=5)]
 
 
 class Households(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
