@@ -159,7 +159,7 @@ KINDS: dict[str, Kind] = {
     "busy": Kind(503, "Too many requests wait", _AGAIN, 1),
     "partition-closed": Kind(503, "These places take no bookings now", _AGAIN, 5),
     "backlog": Kind(503, "Bookings are slowed down now", _AGAIN, 10),
-    "waitlist-waitlist-full": Kind(503, "The waitlist is full", "Search again, or ask later.", 600),
+    "waitlist-full": Kind(503, "The waitlist is full", "Search again, or ask later.", 600),
     "store-full": Kind(503, "No room for more bookings now", _AGAIN, 5),
     "no-answer": Kind(503, "The store did not answer", "Ask again in a moment.", 1),
     "registration-away": Kind(

@@ -13,6 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from api import serve
 from api.app import create_app
 from api.messages import AppointmentOut, BookingIn, BookingOut, LocationOut
+from api.people import wishes_of
 from api.problems import problem
 from api.replies import Reply, reply
 from api.requests import StrictJson, idempotency_key
@@ -51,8 +52,8 @@ def routes(site: Site) -> list[HTTPRouteHandler]:
 
 def _answer(data: BookingIn) -> Reply[BookingOut]:
     appointments = [
-        AppointmentOut(1, data.dose1.session, data.dose1.slot, 0, NOON),
-        AppointmentOut(2, data.dose2.session, data.dose2.slot, 0, NOON),
+        AppointmentOut(wish.dose, wish.session, wish.slot, 0, NOON, LOCATION.id)
+        for wish in wishes_of(data.dose1, data.dose2)
     ]
     return reply(201, BookingOut(REFERENCE, "booked", "pfizer", LOCATION, appointments), HEADERS)
 

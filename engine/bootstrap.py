@@ -282,7 +282,7 @@ def _compose(
         settings.france_dir / "vaccins.csv", settings.france_dir / "vaccins_intervalle_historique.csv"
     )
     regions = load_regions(settings.france_dir / "departements.csv")
-    campaign = load_campaign(settings.france_dir / "campaign.toml", intervals.vaccines, regions)
+    campaign = load_campaign(settings.campaign_file, intervals.vaccines, regions)
     locations, sessions = catalogue.locations, catalogue.sessions
     keyspace, rules = Keyspace(settings.partitions), Rules(campaign, intervals)
     programmes = Programmes(board, locations, sessions, intervals)

@@ -156,10 +156,14 @@ FOLLOW_CHECK_S = 5.0
 STANDING_S = 1.0
 PROBE_S_MAX = 1.0
 # What the stores of one country are laid out for: people, cancellations, claims whose take never came,
-# sessions, buckets of people (65,536 a partition, of which a server has a few).
+# changes of courses, seats at another location than the course's, holds that run at once, sessions, buckets of
+# people (65,536 a partition, of which a server has a few).
 PEOPLE_PLANNED = 10_000_000
 CANCELLATIONS_PLANNED = 2_000_000
 TOMBSTONES_PLANNED = 1_000_000
+CHANGES_PLANNED = 2_000_000
+PARTS_PLANNED = 200_000
+HOLDS_PLANNED = 200_000
 SESSIONS_PLANNED = 200_000
 BUCKETS_PLANNED = 4 * 65_536
 # Partitions that a deployment may have: keys name them with two digits.
@@ -242,7 +246,7 @@ GROWTH: tuple[Growth, ...] = (
     Growth(
         "cancelled course",
         "redis",
-        88,
+        96,
         CANCELLATIONS_PLANNED,
         f"Stays, so that a late duplicate gets its old answer. {_MEMORY}",
     ),
@@ -253,13 +257,36 @@ GROWTH: tuple[Growth, ...] = (
         CANCELLATIONS_PLANNED,
         "A guard remembers its last four; the oldest goes.",
     ),
+    Growth(
+        "change that a course remembers",
+        "redis",
+        46,
+        CHANGES_PLANNED,
+        "A move, an extension, a confirmation; a course remembers 16. Stays, so that a late duplicate gets its"
+        f" old answer. {_MEMORY} A record of more than 512 bytes turns its bucket into a table, which takes"
+        " several times as much.",
+    ),
+    Growth(
+        "seat elsewhere",
+        "redis",
+        58,
+        PARTS_PLANNED,
+        f"In the seat's own partition, until the course gives it up. {_MEMORY}",
+    ),
+    Growth(
+        "hold that runs",
+        "redis",
+        120,
+        HOLDS_PLANNED,
+        "Beside its course; the janitor ends it. No holds are made from three quarters of a bound on.",
+    ),
     Growth("tombstone", "redis", 50, TOMBSTONES_PLANNED, f"Stays, so that a late take is refused. {_MEMORY}"),
     Growth("bucket of people", "redis", 100, BUCKETS_PLANNED, "All there are; there never are more."),
     Growth("session's stock", "redis", 200, SESSIONS_PLANNED, f"As many as agencies open. {_MEMORY}"),
     Growth(
         "event in an outbox",
         "redis",
-        105,
+        112,
         BACKLOG_EVENTS_MAX,
         "Postgres lacks it. Bookings slow down from half of this on, holds end at three quarters, at the"
         " maximum bookings are refused (Backlogged: 503 with Retry-After); cancellations still add some.",
@@ -267,7 +294,7 @@ GROWTH: tuple[Growth, ...] = (
     Growth(
         "event in an outbox's tail",
         "redis",
-        105,
+        112,
         (OUTBOX_TAIL_EVENTS + TRIM_EVENTS_MIN) * PARTITIONS_MAX,
         "Trimmed by the persister; a reader that is further behind reloads.",
     ),

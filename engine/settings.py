@@ -10,7 +10,6 @@ import msgspec
 from engine.limits import PARTITIONS_MAX
 
 REPLICAS_MAX = 9
-FRANCE_DIR = Path(__file__).parent.parent / "config" / "france"
 
 
 class Acknowledge(StrEnum):
@@ -30,7 +29,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     ``secrets_dir`` holds the pepper of person keys and the key of signed references, made at first use.
     ``replicas`` of each Redis must have a booking before it is told, with the policy ``replica``.
-    ``france_dir`` holds the campaign: its rules, vaccines, centres and postcodes.
+    ``campaign`` is the file of the campaign's rules, None for France's.
     """
 
     redis_url: str
@@ -39,14 +38,20 @@ class Settings(msgspec.Struct, frozen=True):
     partitions: int = 1
     acknowledge: Acknowledge = Acknowledge.FSYNC
     replicas: int = 0
-    france_dir: Path = FRANCE_DIR
+    france_dir: Path = Path(__file__).parent.parent / "config" / "france"
+    campaign: Path | None = None
+
+    @property
+    def campaign_file(self) -> Path:
+        """Where the campaign's rules are."""
+        return self.campaign or self.france_dir / "campaign.toml"
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read ``REDIS_URL``, ``DATABASE_URL`` and the variables that begin with ``DOSEBOOK_``.
 
     They are ``_SECRETS_DIR``, ``_PARTITIONS`` (1), ``_ACKNOWLEDGE`` (fsync), ``_REPLICAS`` (1 with the policy
-    ``replica``) and ``_FRANCE_DIR`` (``config/france``). Raises ``SettingError`` for a missing or impossible one.
+    ``replica``) and ``_CAMPAIGN`` (France's). Raises ``SettingError`` for a missing or impossible one.
     """
     acknowledge = _acknowledge(environment.get("DOSEBOOK_ACKNOWLEDGE", Acknowledge.FSYNC))
     fewest = int(acknowledge is Acknowledge.REPLICA)
@@ -57,7 +62,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         partitions=_number(environment, "DOSEBOOK_PARTITIONS", 1, 1, PARTITIONS_MAX),
         acknowledge=acknowledge,
         replicas=_number(environment, "DOSEBOOK_REPLICAS", fewest, fewest, REPLICAS_MAX),
-        france_dir=Path(environment.get("DOSEBOOK_FRANCE_DIR") or FRANCE_DIR),
+        campaign=_campaign(environment.get("DOSEBOOK_CAMPAIGN", "")),
     )
 
 
@@ -68,14 +73,14 @@ def replicas_of(settings: Settings) -> int:
 
 def to_environment(settings: Settings) -> dict[str, str]:
     """The variables from which a process reads these settings."""
-    return {
+    campaign = {} if settings.campaign is None else {"DOSEBOOK_CAMPAIGN": str(settings.campaign)}
+    return campaign | {
         "REDIS_URL": settings.redis_url,
         "DATABASE_URL": settings.database_url,
         "DOSEBOOK_SECRETS_DIR": str(settings.secrets_dir),
         "DOSEBOOK_PARTITIONS": str(settings.partitions),
         "DOSEBOOK_ACKNOWLEDGE": settings.acknowledge.value,
         "DOSEBOOK_REPLICAS": str(settings.replicas),
-        "DOSEBOOK_FRANCE_DIR": str(settings.france_dir),
     }
 
 
@@ -84,6 +89,14 @@ def _acknowledge(name: str) -> Acknowledge:
         return Acknowledge(name)
     except ValueError:
         raise SettingError(f"DOSEBOOK_ACKNOWLEDGE is {name!r}: set fsync, replica or postgres") from None
+
+
+def _campaign(name: str) -> Path | None:
+    if name and not Path(name).is_file():
+        raise SettingError(
+            f"DOSEBOOK_CAMPAIGN is {name!r}: there is no such file; unset it for France's rules"
+        )
+    return Path(name) if name else None
 
 
 def _number(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

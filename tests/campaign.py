@@ -1,7 +1,9 @@
 """A tiny campaign on real stores, and the API over it as a process of its own.
 
-Three locations. Sessions of vaccine pfizer (21 to 49 days between doses): days 0 to 3 for dose 1, days 30 to
+Four locations. Sessions of vaccine pfizer (21 to 49 days between doses): days 0 to 3 for dose 1, days 30 to
 33 for dose 2, eight slots of ten minutes; today's session began long ago. ``Campaign.session`` finds them.
+``AMPLE`` has one on day ``LATE`` too, which is late enough for dose 1 that only the last days fit for dose 2.
+``LONE`` is far from the others: one session for each dose, two slots, one seat in each.
 """
 
 import asyncio
@@ -35,15 +37,17 @@ from tests.servers.processes import wait_until
 
 ROOT = Path(__file__).parent.parent
 PARIS, REUNION = "Europe/Paris", "Indian/Reunion"
-AMPLE, SMALL, FAR = 1, 2, 3
+AMPLE, SMALL, FAR, LONE = 1, 2, 3, 4
 LOCATIONS = (
     Location(AMPLE, "a", "Ample", "1 rue A", "75011", "Paris", "75", "Île-de-France", 48.8590, 2.3790, PARIS),
     Location(SMALL, "b", "Small", "2 rue B", "75012", "Paris", "75", "Île-de-France", 48.8400, 2.3880, PARIS),
     Location(FAR, "c", "Far", "3 rue C", "97400", "Saint-Denis", "974", "La Réunion", -20.88, 55.45, REUNION),
+    Location(LONE, "d", "Lone", "4 rue D", "69001", "Lyon", "69", "Auvergne", 45.7690, 4.8290, PARIS),
 )
-LINES = {AMPLE: 12, SMALL: 1, FAR: 3}
-FIRST_DAYS, SECOND_DAYS = range(4), range(30, 34)
-SLOTS = 8
+LINES = {AMPLE: 12, SMALL: 1, FAR: 3, LONE: 1}
+SLOTS, LONE_SLOTS, LATE = 8, 2, 12
+_USUAL = (*range(4), *range(30, 34))
+DAYS = {AMPLE: (*_USUAL, LATE), SMALL: _USUAL, FAR: _USUAL, LONE: (1, 31)}
 
 
 class Campaign(msgspec.Struct, frozen=True):
@@ -76,10 +80,10 @@ class Service(msgspec.Struct, frozen=True):
         headers = {"Idempotency-Key": key or str(uuid.uuid4())}
         return self.http.request(method, path, json=body, headers=headers)
 
-    def register(self, name: str = "") -> str:
-        """A new person's reference."""
+    def register(self, name: str = "", **more: Any) -> str:
+        """A new person's reference; ``more`` are fields of the registration."""
         family_name = name or "".join(chr(ord("a") + int(c, 16)) for c in uuid.uuid4().hex)
-        body = {"family_name": family_name, "given_names": "Ana", "birth_date": "1950-01-31"}
+        body = {"family_name": family_name, "given_names": "Ana", "birth_date": "1950-01-31", **more}
         return str(self.write("POST", "/v1/persons", body).json()["person"])
 
     def book(self, person: str, wishes: dict[str, Any], key: str = "") -> httpx.Response:
@@ -95,13 +99,13 @@ def plans(today: date) -> Iterator[SessionPlan]:
     """The sessions that are opened."""
     for location in LOCATIONS:
         zone = ZoneInfo(location.zone)
-        for day in (*FIRST_DAYS, *SECOND_DAYS):
+        for day in DAYS[location.id]:
             on = today + timedelta(days=day)
             # Today's session began at midnight and is over after 80 minutes, unless it is very early indeed.
             starts_at = datetime.combine(on, time(9) if day else time(), zone).astimezone(UTC)
-            lines = LINES[location.id]
-            mask = bytes(seats.all_free(SLOTS, lines))
-            yield SessionPlan(location.id, "pfizer", on, starts_at, 10, SLOTS, lines, mask)
+            lines, slots = LINES[location.id], LONE_SLOTS if location.id == LONE else SLOTS
+            mask = bytes(seats.all_free(slots, lines))
+            yield SessionPlan(location.id, "pfizer", on, starts_at, 10, slots, lines, mask)
 
 
 def today_in_paris() -> date:

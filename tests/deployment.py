@@ -207,14 +207,17 @@ class Deployment:
         return Persister(stores, self.metrics, self.said.append)
 
     async def persist(self) -> None:
-        """Run a persister until Postgres has every event."""
-        persister = self.persister()
-        working = asyncio.create_task(persister.run())
-        try:
-            await until(self.is_persisted, working)
-        finally:
-            persister.stop()
-            await working
+        """Run a persister until Postgres has every event, also those that settling brings about."""
+        while True:
+            persister = self.persister()
+            working = asyncio.create_task(persister.run())
+            try:
+                await until(self.is_persisted, working)
+            finally:
+                persister.stop()
+                await working
+            if await self.is_persisted():
+                return
 
     async def is_persisted(self) -> bool:
         """Whether Postgres has every event."""

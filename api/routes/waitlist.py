@@ -38,7 +38,7 @@ def routes(site: Site) -> list[HTTPRouteHandler]:
         if isinstance(outcome, Refusal):
             return refusal(outcome)
         if isinstance(outcome, NotJoined):
-            return problem(f"waitlist-{outcome.bar}" if outcome.bar not in _SHARED else str(outcome.bar))
+            return problem(str(outcome.bar) if outcome.bar in _NAMED else f"waitlist-{outcome.bar}")
         reference = site.engine.references.of_entry(EntryRef(outcome.entry))
         headers = [(b"location", b"/v1/waitlist/" + reference.encode())]
         return reply(201, EntryRefOut(reference), headers)
@@ -89,8 +89,8 @@ def routes(site: Site) -> list[HTTPRouteHandler]:
     return [join_waitlist, read_entry, leave_waitlist, accept_offer, refuse_offer]
 
 
-# Bars whose problem is another route's as well.
-_SHARED = frozenset({"unknown-person", "already-booked", "key-reused"})
+# Bars that are called like their problem; the others' begins with `waitlist-`.
+_NAMED = frozenset({"unknown-person", "already-booked", "key-reused", "waitlist-full"})
 
 
 def _waiting(site: Site, data: EntryIn) -> Waiting:

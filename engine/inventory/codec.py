@@ -514,6 +514,18 @@ def person_of(packed_event: bytes) -> bytes:
     return packed_event[EVENT_PERSON:][:16]
 
 
+def joined_of(packed_event: bytes) -> set[int]:
+    """Partitions of the seats that an outbox entry tells as ``JOINED``; none for a torn one."""
+    if packed_event[:1] != b"\x02" or len(packed_event) < EVENT.size:
+        return set()
+    entries = packed_event[EVENT.size : EVENT.size + packed_event[EVENT.size - 1] * ENTRY.size]
+    if JOINED not in entries[:: ENTRY.size]:
+        return set()
+    return {
+        entries[at + 2] for at in range(0, len(entries) - 2, ENTRY.size) if entries[at : at + 1] == JOINED
+    }
+
+
 # Fields of a person's bucket: guards, courses and parts are told apart by their lengths.
 
 

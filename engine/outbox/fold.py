@@ -38,6 +38,8 @@ FOLLOWS = {b"c": (b"h",), b"w": (b"h",), b"e": (b"h",), b"v": (b"b",), b"x": LIV
 # What a course is after an event.
 STATES = {b"b": b"b", b"h": b"h", b"c": b"b", b"w": b"h", b"v": b"b", b"x": b"x", b"e": b"x"}
 PARTS = (b"a", b"r")
+# What is told of seats at home, and of seats that come to a course.
+HERE_VERBS, COME_VERBS = (TAKEN, RELEASED), (TAKEN, JOINED)
 TAKES = (*BEGINS, b"a")
 
 Spot = tuple[int, int, int]
@@ -304,12 +306,9 @@ class Fold:
 
     def _known(self, event: codec.Event) -> int:
         """How many of the seats that the course gives up it came to in this batch."""
-        return sum(
-            _key(event, entry, HERE) in self.takings
-            if entry.verb == RELEASED
-            else _key(event, entry, entry.appointment.where) in self.joinings
-            for entry in event.entries
-        )
+        released = sum(_key(event, e, HERE) in self.takings for e in event.entries if e.verb == RELEASED)
+        left = (e for e in event.entries if e.verb == LEFT)
+        return released + sum(_key(event, e, e.appointment.where) in self.joinings for e in left)
 
     def _come(self, number: int, event: codec.Event, course: Course) -> None:
         for entry in event.entries:
@@ -363,25 +362,30 @@ def _spot(seat: Appointment) -> Spot:
     return seat.session, seat.slot, seat.seat
 
 
-def _is_here(entry: codec.Entry) -> bool:
-    """Whether an entry tells of the right place: taken and released at home, joined and left elsewhere."""
-    return (entry.verb in (TAKEN, RELEASED)) == (entry.appointment.where == HERE)
-
-
 def _is_well_formed(event: codec.Event) -> bool:
-    """Whether an event of this type can be: each dose comes once, each seat is told of once."""
-    entries = event.entries
-    comes = [entry.appointment for entry in entries if entry.verb in (TAKEN, JOINED)]
-    return (
-        all(entry.verb in VERBS[event.type] for entry in entries)
-        and bool(entries) == bool(VERBS[event.type])
-        and (event.type not in TAKES or any(entry.verb == TAKEN for entry in entries))
-        and len({_spot(entry.appointment) for entry in entries}) == len(entries)
-        and len({seat.dose for seat in comes}) == len(comes)
-        and all(seat.revision == event.revision for seat in comes)
-        and (event.type in PARTS or all(_is_here(entry) for entry in entries))
-        and (event.type in (b"h", b"w")) == (0 < event.until_ms < MS_END)
-    )
+    """Whether a script can have told this. A move may tell of no seat: where a dose was given up before."""
+    kind, entries = event.type, event.entries
+    if (kind == b"h" or kind == b"w") != (0 < event.until_ms < MS_END):
+        return False
+    if not entries:
+        return kind == b"v" or not VERBS[kind]
+    return _are_well_formed(event) and (kind not in TAKES or any(entry.verb == TAKEN for entry in entries))
+
+
+def _are_well_formed(event: codec.Event) -> bool:
+    """Each dose comes once, with the event's revision; each seat is told of once, and where it is."""
+    verbs, is_part = VERBS[event.type], event.type in PARTS
+    spots, doses = set(), set()
+    for entry in event.entries:
+        verb, seat = entry.verb, entry.appointment
+        if verb not in verbs or not (is_part or (verb in HERE_VERBS) == (seat.where == HERE)):
+            return False
+        if verb in COME_VERBS:
+            if seat.revision != event.revision or seat.dose in doses:
+                return False
+            doses.add(seat.dose)
+        spots.add(_spot(seat))
+    return len(spots) == len(event.entries)
 
 
 def without(entries: Mapping[int, list[Entry]], first: Iterable[Entry]) -> dict[int, list[Entry]]:

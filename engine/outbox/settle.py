@@ -10,7 +10,7 @@ from engine.redis.keyspace import Keyspace
 
 
 def settlements(event: codec.Event, keyspace: Keyspace) -> Iterator[tuple[int, bytes]]:
-    """``(partition, operation)``; one for a guard in the event's own partition changes nothing."""
+    """``(partition, operation)``; one for the event's own partition changes nothing."""
     guard = keyspace.of_person(event.course.person)
     if event.type in codec.BEGINS:
         yield guard, codec.settle(event.course)

@@ -127,12 +127,17 @@ def _counted(seats_had: Iterable[Seat], revision: int) -> tuple[Appointment, ...
 def _changes(op: bytes, seats_had: Sequence[Seat], writes: Sequence[Write]) -> tuple[codec.Change, ...]:
     """What the scripts remember: of a move what it left, and then what was begun; nothing of an expiry."""
     changes = [
-        codec.Change(write.op, write.act, _counted(seats_had, write.revision) if write.act == b"v" else ())
+        codec.Change(
+            write.op,
+            write.act,
+            write.revision,
+            _counted(seats_had, write.revision) if write.act == b"v" else (),
+        )
         for write in writes
         if write.op != codec.NO_OP
     ]
     if any(change.act == b"v" for change in changes):
-        changes.append(codec.Change(op, b"b", _counted(seats_had, 1)))
+        changes.append(codec.Change(op, b"b", 1, _counted(seats_had, 1)))
     return tuple(changes[: codec.CHANGES_MAX])
 
 

@@ -14,6 +14,12 @@ from appointment a join course c using (person_key, kind, generation)
 where person_key = $1 and kind = $2 and generation = $3 order by a.dose
 """
 
+STATE = "select state::text from course where person_key = $1 and kind = $2 and generation = $3"
+LIVE = """
+select dose, session, slot, seat from appointment
+where live and joined and person_key = $1 and kind = $2 and generation = $3 order by dose
+"""
+
 
 def booking_ref(service: Service, reference: str) -> BookingRef:
     """What the reference says."""
@@ -39,3 +45,31 @@ def wait_for_rows(service: Service, reference: str, *, live: bool) -> list[Any]:
 def appointments_of(body: dict[str, Any]) -> list[tuple[int, int, int, int]]:
     """The appointments of an answer as the rows have them."""
     return [(a["dose"], a["session"], a["slot"], a["seat"]) for a in body["appointments"]]
+
+
+def wait_for_state(service: Service, body: dict[str, Any], state: str = "b") -> None:
+    """Wait until Postgres has the course in this state with the answer's seats; with none if it has ended."""
+    ref = booking_ref(service, body["booking"])
+    key = (UUID(bytes=ref.person), ref.kind, ref.generation)
+    expected = [] if state == "x" else appointments_of(body)
+    found: list[Any] = []
+
+    def is_there() -> bool:
+        states = service.rows(STATE, *key)
+        found[:] = [[row["state"] for row in states], [tuple(row) for row in service.rows(LIVE, *key)]]
+        return found == [[state], expected]
+
+    wait_until(is_there, f"Postgres has {state} {expected}")
+
+
+def count_live(service: Service, *persons: bytes) -> int:
+    """Seats that these people have in Postgres, of all their courses."""
+    sql = "select count(*) from appointment where live and person_key = any($1::uuid[])"
+    return int(service.rows(sql, [UUID(bytes=person) for person in persons])[0][0])
+
+
+def person_key_of(service: Service, reference: str) -> bytes:
+    """Who the reference stands for."""
+    ref = References(open_secrets(service.settings.secrets_dir).reference_key).person(reference)
+    assert ref is not None
+    return ref.person

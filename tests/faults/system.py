@@ -52,7 +52,7 @@ from tests.faults.rows import part_events, read_rows
 from tests.faults.trouble import StuckError
 from tests.faults.writers import Place
 from tests.servers.processes import family
-from tests.short_holds import france_with_holds
+from tests.short_holds import campaign_with_holds
 
 # (slots, lines) of each location: some sell out again and again, some never.
 SIZES = {1: (40, 10), 2: (40, 10), 3: (40, 10), 4: (40, 10), 5: (10, 2), 6: (5, 1)}
@@ -395,7 +395,7 @@ async def _stand(
         ground.partitions,
         ground.policy,
         ground.replicas,
-        france_with_holds(data.path / "france", HOLD_S),
+        campaign=campaign_with_holds(data.path, HOLD_S),
     )
     system = System(supervisor, data, postgres, settings, url, ground)
     if isinstance(redis, Cluster):

@@ -73,11 +73,3 @@ async def deployment(make_deployment: MakeDeployment) -> Deployment:
 async def four_partitions(request: pytest.FixtureRequest, make_deployment: MakeDeployment) -> Deployment:
     """Four partitions, on one server and on three masters: person and location mostly live apart."""
     return await make_deployment(4, request.param)
-
-
-@pytest.fixture(autouse=True)
-def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """INTERIM: rows written by hand, until the persister writes the new events."""
-    from tests import by_hand as hand
-
-    monkeypatch.setattr(Deployment, "persist", hand.persist)

@@ -14,12 +14,12 @@ import pytest
 from redis.asyncio import Redis
 
 from engine import limits
-from engine.booking.book import Request, book
+from engine.booking.book import Request, Seeker, book
 from engine.booking.drive import start
 from engine.booking.outcomes import Booked
 from engine.booking.read import read_course
 from engine.booking.steps import Placement
-from engine.domain.course import Kind, Op, Wish
+from engine.domain.course import Kind, Op
 from engine.errors import OutcomeUnknown
 from engine.outbox.persister import Persister, Stores
 from engine.outbox.standing import Standing
@@ -38,8 +38,8 @@ OP = Op(b"thekey--", b"digest--")
 
 
 def request_of(deployment: Deployment) -> Request:
-    first, second = deployment.sessions(LOCATION)
-    return Request(person_key(PERSON), Kind.PRIMARY, OP, LOCATION, (Wish(1, first, 0), Wish(2, second, 0)))
+    seeker = Seeker(person_key(PERSON), Kind.PRIMARY, deployment.wishes(LOCATION))
+    return Request(OP, LOCATION, (seeker,))
 
 
 def ask(deployment: Deployment, batcher: Batcher) -> "asyncio.Future[Any]":

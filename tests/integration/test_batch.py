@@ -80,7 +80,7 @@ async def test_a_lost_reply_is_unknown_and_the_same_op_finds_its_answer(
         assert all(isinstance(outcome, Booked) for outcome in again)
         for request, outcome in zip(requests, again, strict=True):
             assert isinstance(outcome, Booked)
-            assert outcome.course.id.person == request.person
+            assert outcome.course.id.person == request.seekers[0].person
     assert world.free(1) + world.free(2) == 2 * 10 * 200 - 50
 
 

@@ -1,7 +1,6 @@
 """A cluster of three masters of which one goes away, comes back, comes back empty, or loses a partition."""
 
 import asyncio
-import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -13,9 +12,9 @@ from redis.asyncio import Redis
 from redis.crc import key_slot
 
 from engine import limits
-from engine.booking.book import Request, book
+from engine.booking.book import Request, Seeker, book
 from engine.bootstrap import Probe, open_engine
-from engine.domain.course import Kind, Op, Wish
+from engine.domain.course import Kind
 from engine.errors import OutcomeUnknown, PartitionClosed, PartitionLost, RebuildFailed
 from engine.outbox.certify import certify
 from engine.outbox.standing import Standing
@@ -24,7 +23,7 @@ from engine.servers.cluster import ClusterNode, ClusterServers
 from engine.servers.data_dir import DataDir
 from engine.settings import Settings
 from tests.client import client_of
-from tests.deployment import LOCATIONS, Deployment, until
+from tests.deployment import LOCATIONS, Deployment, new_op, until
 from tests.integration.masters import (
     EVERYTHING,
     KEYSPACE,
@@ -83,11 +82,8 @@ async def are_persisted(deployment: Deployment, partitions: set[int]) -> bool:
 async def claimed(deployment: Deployment, person: int, number: int) -> Any:
     """Claim for a person; the take that is to follow."""
     await deployment.register(person)
-    wishes = tuple(
-        Wish(dose, session, 1) for dose, session in zip((1, 2), deployment.sessions(number), strict=True)
-    )
-    request = Request(person_key(person), Kind.PRIMARY, Op(secrets.token_bytes(8), bytes(8)), number, wishes)
-    steps = book(request, deployment.placement)
+    seeker = Seeker(person_key(person), Kind.PRIMARY, deployment.wishes(number, (1, 1)))
+    steps = book(Request(new_op(), number, (seeker,)), deployment.placement)
     claim = next(steps)
     return steps.send(await deployment.batcher.put(claim.partition, claim.record))
 

@@ -11,9 +11,15 @@ import pytest
 from engine import limits
 from engine.availability.board import Board
 from engine.availability.follow import Follower
+from engine.booking.aside import Away
+from engine.booking.book import Request, Seeker, book
+from engine.booking.cancel import cancel
+from engine.booking.move import Change, move
+from engine.booking.outcomes import Moved
 from engine.domain.capacity import Session
+from engine.domain.course import Op, Wish
 from engine.redis.nodes import open_nodes
-from tests.world import EPOCH, Location, World
+from tests.world import EPOCH, Location, World, person_key
 
 pytestmark = pytest.mark.anyio
 LOCATIONS = (Location(1, slots=4, lines=2), Location(2, slots=4, lines=9))
@@ -90,6 +96,24 @@ async def test_what_is_booked_and_cancelled_anywhere_reaches_the_board(
         await wait_until(lambda: is_as_redis_has_it(board, world), "the cancellation is on the board")
         assert follower.loads == 2
         assert follower.lag_s < 1
+
+
+async def test_holds_moves_and_seats_elsewhere_reach_the_board(inventory_url: str, world: World) -> None:
+    wishes = Wish(1, 1, 0), Wish(2, 1001, 0)
+    hold = Request(Op(b"hold----", bytes(8)), 1, (Seeker(person_key(1), 1, wishes),), hold_ms=600_000)
+    apart = Seeker(person_key(2), 1, (Wish(1, 1, 1),), (Away(2, Wish(2, 1002, 1)),))
+    async with following(inventory_url, world) as (follower, board), running(follower):
+        held = world.run(book(hold, world.placement)).course
+        course = world.run(book(Request(Op(b"apart---", bytes(8)), 1, (apart,)), world.placement)).course
+        await wait_until(lambda: is_as_redis_has_it(board, world), "the hold, and the seat elsewhere")
+        assert board.free_in_slot(1002, 1) == 8
+        change = Change(course, Op(b"move----", bytes(8)), frozenset({1, 2}), (Away(2, Wish(1, 2, 0)),))
+        assert isinstance(world.run(move(change, world.placement)), Moved)
+        world.run(cancel(held.id, 1, Op(b"over----", bytes(8)), world.placement))
+        world.settle_all()
+        await wait_until(lambda: is_as_redis_has_it(board, world), "what was given back")
+        assert [board.free_in_slot(*slot) for slot in ((1, 0), (1, 1), (1002, 1), (2, 0))] == [2, 2, 9, 8]
+        assert board.unknown_sessions == 0
 
 
 async def test_events_between_noting_the_position_and_reading_the_masks_do_no_harm(

@@ -1,20 +1,19 @@
 """Redis at ``maxmemory``: bookings are refused whole, what gives something back passes, and it drains."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 
 import pytest
 from redis.exceptions import OutOfMemoryError
 
-from engine.booking.book import Request, book
+from engine.booking.book import Request, Seeker, book
 from engine.booking.cancel import cancel
 from engine.booking.drive import start
 from engine.booking.outcomes import Booked, Cancelled
-from engine.domain.course import Course, Kind, Op, Wish
+from engine.domain.course import Course, Kind
 from engine.errors import StoreFull
 from engine.inventory import codec
-from tests.deployment import Deployment
+from tests.deployment import Deployment, new_op
 from tests.integration.conftest import MakeDeployment
 from tests.world import person_key
 
@@ -31,16 +30,13 @@ class Full:
 
     def booking(self, number: int) -> "asyncio.Future[object]":
         """Somebody's booking at a location, begun."""
-        sessions = self.deployment.sessions(number)
-        wishes = tuple(Wish(dose, session, 0) for dose, session in zip((1, 2), sessions, strict=True))
-        op = Op(secrets.token_bytes(8), bytes(8))
-        request = Request(person_key(LATE), Kind.PRIMARY, op, number, wishes)
+        seeker = Seeker(person_key(LATE), Kind.PRIMARY, self.deployment.wishes(number))
+        request = Request(new_op(), number, (seeker,))
         return start(book(request, self.deployment.placement), self.deployment.batcher)
 
     def cancelling(self, course: Course) -> "asyncio.Future[object]":
         """A cancellation, begun."""
-        op = Op(secrets.token_bytes(8), bytes(8))
-        steps = cancel(course.id, course.location, op, self.deployment.placement)
+        steps = cancel(course.id, course.location, new_op(), self.deployment.placement)
         return start(steps, self.deployment.batcher)
 
 

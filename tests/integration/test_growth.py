@@ -18,9 +18,10 @@ import pytest
 
 from engine import limits
 from engine.availability.board import Board
-from engine.booking.book import Request, book
+from engine.booking.book import Request, Seeker, book
 from engine.booking.cancel import cancel
 from engine.booking.drive import start
+from engine.booking.hold import Extension, extend
 from engine.booking.outcomes import Booked
 from engine.capacity.catalogue import Catalogue
 from engine.capacity.open import Inventory, open_sessions
@@ -39,7 +40,7 @@ from engine.storage.pool import PERSISTER, connect_alone
 from tests.deployment import Deployment, location, plans
 
 # A full country has some 150 people in a bucket; these are as many in a few of them, with room for history.
-PEOPLE, BUCKETS, HISTORY = 12_800, 128, 6
+PEOPLE, BUCKETS, HISTORY, MOVES = 12_800, 128, 6, 4
 OLD_HANDS = 3_200
 TYPICAL_SLOTS, TYPICAL_LINES = 72, 8
 SESSIONS = 4_000
@@ -103,19 +104,51 @@ class Crowd:
         for at in range(0, len(rows), limits.REGISTER_ROWS_MAX):
             await persons.register(self._deployment.pool, rows[at : at + limits.REGISTER_ROWS_MAX])
 
-    def booking(self, number: int) -> "asyncio.Future[Any]":
-        """A booking, begun."""
+    def booking(self, number: int, hold_ms: int = 0) -> "asyncio.Future[Any]":
+        """A booking or a hold, begun."""
         first, second = self._places[number % 2]
         slot = number // 2 % (PEOPLE // LARGE_LINES)
         wishes = Wish(1, first, slot), Wish(2, second, slot)
-        request = Request(key_of(number), Kind.PRIMARY, new_op(), LARGE + number % 2, wishes)
+        seeker = Seeker(key_of(number), Kind.PRIMARY, wishes)
+        request = Request(new_op(), LARGE + number % 2, (seeker,), hold_ms)
         return start(book(request, self._deployment.placement), self._deployment.batcher)
 
-    async def book(self, numbers: Iterable[int]) -> list[Course]:
+    async def book(self, numbers: Iterable[int], hold_ms: int = 0) -> list[Course]:
         """All of them, and all succeed."""
-        outcomes = await asyncio.gather(*map(self.booking, numbers))
+        outcomes = await asyncio.gather(*(self.booking(number, hold_ms) for number in numbers))
         assert all(isinstance(outcome, Booked) for outcome in outcomes), outcomes[0]
         return [outcome.course for outcome in outcomes]
+
+    async def change_dose_2(self, courses: Iterable[Course], revision: int) -> None:
+        """All of them get another seat of the same slot."""
+        batcher, deadline = self._deployment.batcher, self._deployment.placement.not_after(0)
+        records = []
+        for course in courses:
+            old = course.appointments[1]
+            wish = Wish(2, old.session, old.slot)
+            change = codec.Move(course.id, new_op(), revision, deadline, frozenset({2}), (wish,))
+            records.append(codec.move(change))
+        answers = await asyncio.gather(*(batcher.put(0, record) for record in records))
+        assert {answer[:1] for answer in answers} == {b"V"}
+
+    async def set_aside(self, numbers: Iterable[int]) -> None:
+        """A seat for each, of a course whose home is elsewhere."""
+        batcher, deadline = self._deployment.batcher, self._deployment.placement.not_after(0)
+        asks = []
+        for number in numbers:
+            wish = Wish(2, self._places[number % 2][1], number // 2 % (PEOPLE // LARGE_LINES))
+            course = CourseId(key_of(number), Kind.BOOSTER, 1)
+            asks.append(codec.Aside(course, 1, new_op(), 1, deadline, (wish,)))
+        answers = await asyncio.gather(*(batcher.put(0, codec.aside(ask)) for ask in asks))
+        assert {answer[:1] for answer in answers} == {b"A"}
+
+    async def extend(self, courses: Iterable[Course]) -> None:
+        """All of these holds."""
+        placement, batcher = self._deployment.placement, self._deployment.batcher
+        by = Extension(900_000, 2)
+        await asyncio.gather(
+            *(start(extend([c.id], c.location, new_op(), by, placement), batcher) for c in courses)
+        )
 
     async def cancel(self, courses: Iterable[Course]) -> None:
         """All of them."""
@@ -187,12 +220,36 @@ async def test_courses_and_their_history(crowd: Crowd, deployment: Deployment, m
     await asyncio.gather(*(deployment.batcher.put(0, codec.resolve(course)) for course in buried))
     measured.note("tombstone", await people_bytes(deployment) - at, OLD_HANDS)
 
+    at = await people_bytes(deployment)
+    for revision in range(1, MOVES + 1):
+        await crowd.change_dose_2(old, revision)
+    measured.note(
+        "change that a course remembers", await people_bytes(deployment) - at, OLD_HANDS * (MOVES + 1)
+    )
+
+    at = await people_bytes(deployment)
+    await crowd.set_aside(range(OLD_HANDS))
+    measured.note("seat elsewhere", await people_bytes(deployment) - at, OLD_HANDS)
+
     at = await used_bytes(deployment)
     alone = [sha256(b"%d" % number).digest()[:16] for number in range(PEOPLE)]
     await asyncio.gather(*(deployment.batcher.put(0, codec.resolve(CourseId(p, 0, 1))) for p in alone))
     buckets = {person[:2] for person in alone}
     rest = PEOPLE * measured.found["tombstone"]
     measured.note("bucket of people", await used_bytes(deployment) - at - rest, len(buckets))
+    measured.check()
+
+
+async def test_holds(crowd: Crowd, deployment: Deployment, measured: Measured) -> None:
+    """As many as are ever held at once, beside what a booked course takes."""
+    courses = await crowd.book(range(OLD_HANDS), hold_ms=600_000)
+    holds = await deployment.client.memory_usage(deployment.keyspace.holds(0), samples=0)
+    measured.note("hold that runs", holds, OLD_HANDS)
+    at = await people_bytes(deployment)
+    await crowd.extend(courses)
+    grown = (await people_bytes(deployment) - at) / OLD_HANDS
+    (said,) = (row.bytes_each for row in limits.GROWTH if row.what == "change that a course remembers")
+    assert grown <= said
     measured.check()
 
 

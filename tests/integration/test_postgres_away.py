@@ -12,11 +12,13 @@ import pytest
 from redis.asyncio import Redis
 
 from engine import limits
-from engine.booking.desk import Pending
+from engine.booking.changes import Place
+from engine.booking.desk import Applicant, Order, Pending
 from engine.booking.outcomes import Booked, Cancelled
 from engine.booking.pressure import Level
 from engine.bootstrap import Engine, open_engine
 from engine.domain.course import Course, Kind
+from engine.domain.person import Facts
 from engine.errors import Backlogged, StorageAway
 from engine.inventory import codec
 from engine.outbox.metrics import Metrics
@@ -36,6 +38,7 @@ from tests.deployment import until
 BOUND = 40
 PEOPLE = 60
 DAYS = ((1, 31), (2, 32))
+BORN = date(1950, 1, 31)
 
 
 class Site:
@@ -54,9 +57,7 @@ class Site:
     async def register(self, number: int) -> bytes:
         """A person's key."""
         name = "".join(chr(ord("a") + int(digit)) for digit in str(number))
-        person = await self.engine.registrar.register(
-            NewPerson(name, "Ana", date(1950, 1, 31)), f"key-{number}"
-        )
+        person = await self.engine.registrar.register(NewPerson(name, "Ana", BORN), f"key-{number}")
         assert isinstance(person, bytes)
         return person
 
@@ -64,7 +65,8 @@ class Site:
         """A registered person's booking, always the same for the same number."""
         days = DAYS[number % len(DAYS)]
         wishes = wishes_of(self.campaign.wishes(AMPLE, number // len(DAYS) % SLOTS, days))
-        return await self.engine.desk.book(self.people[number], wishes, f"book-{number}")
+        applicant = Applicant(self.people[number], Facts(BORN), wishes)
+        return await self.engine.desk.book(Order((applicant,)), f"book-{number}")
 
     async def booked(self, number: int) -> Course:
         """The booking, which must be let in."""
@@ -84,7 +86,8 @@ class Site:
         """What somebody holds who was not told of the booking."""
         partition = self.keyspace.of_location(course.location)
         record = await self.engine.batcher.put(partition, codec.read_course(course.id))
-        return Pending(course.id.person, Kind.PRIMARY, codec.course(record[1:]).op, 0)
+        _, packed = codec.begun(record[1:])
+        return Pending(course.id.person, Kind.PRIMARY, codec.course(packed).op, 0)
 
     async def is_seen(self, events: int) -> bool:
         """Whether the process knows that so many events wait for Postgres."""
@@ -195,13 +198,16 @@ async def test_at_the_bound_all_else_goes_on(site: Site) -> None:
         assert len({course.id for course in courses}) == BOUND
         assert await site.is_seen(BOUND), "asking again has booked something"
 
-        first, desk = courses[0], site.engine.desk
-        assert await desk.read(first.id, first.location) == first
-        assert await desk.operation(await site.asked(first)) == first
-        assert isinstance(await desk.cancel(first.id, first.location, "cancel-1"), Cancelled)
-        cancelled = await desk.read(first.id, first.location)
+        first, changes = courses[0], site.engine.changes
+        place = Place(first.id, first.location)
+        read = await changes.read(place)
+        assert read is not None
+        assert (read.state, read.appointments) == ("booked", first.appointments)
+        assert await site.engine.desk.operation(await site.asked(first)) == read
+        assert isinstance(await changes.cancel(place, "cancel-1"), Cancelled)
+        cancelled = await changes.read(place)
         assert cancelled is not None
-        assert cancelled.state == "cancelled"
+        assert cancelled.state == "ended"
         await until(lambda: site.is_seen(BOUND + 1))
 
     await until(lambda: site.is_seen(0))

@@ -196,6 +196,7 @@ async def test_a_part_in_doubt_is_kept_until_its_home_has_decided(make_deploymen
     deployment = await make_deployment(4)
     course, home, there = CourseId(person_key(1), Kind.PRIMARY, 1), 1, 2
     wish = Away(there, deployment.wishes(there)[1])
+    await deployment.register(1)
     found = await deployment.run(aside(course, 1, new_op(), home, [wish], deployment.placement))
     assert isinstance(found, tuple)
     (part,) = found

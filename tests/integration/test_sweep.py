@@ -101,6 +101,7 @@ async def abandoned(deployment: Deployment, revision: int = 1, home: int = HOME)
     """What a process leaves behind that dies after it has set a seat aside."""
     course = CourseId(person_key(PERSON), Kind.PRIMARY, 1)
     wish = Away(THERE, deployment.wishes(THERE)[1])
+    await deployment.register(PERSON)
     found = await deployment.run(aside(course, revision, new_op(), home, [wish], deployment.placement))
     assert isinstance(found, tuple)
     (seat,) = found

@@ -6,7 +6,7 @@ Numbers are chosen so that no two fields of a record look alike, and none fits t
 from collections.abc import Mapping
 from typing import Any
 
-from engine.domain.course import Appointment, CourseId, Op, Wish
+from engine.domain.course import HERE, Appointment, CourseId, Op, Wish
 from engine.inventory import codec
 from tests.world import EPOCH, World
 
@@ -44,7 +44,9 @@ class ByHand:
         return self.step(record)[0]
 
     def everything(self) -> dict[bytes, Any]:
-        """All keys of the partition with their values."""
+        """All keys of the partition with their values; of a clock that stands, without its host's."""
+        if self._is_stopped:
+            self._set_clock()
         found = {}
         for key in self.redis.scan_iter(self.keys.prefix(self.number) + b"*"):
             found[key] = self.redis.dump(key)
@@ -83,12 +85,51 @@ class ByHand:
         record: bytes | None = self.redis.hget(self.keys.bucket(self.number, PERSON), field)
         return record
 
-    def put_course(self, state: bytes, appointments: tuple[Appointment, ...] = (), op: Op = OP) -> bytes:
-        """Write a course that OTHER cancelled, if it is cancelled; returns its record."""
-        cancelled_by = OTHER.id if state == b"x" else b""
-        record = codec.pack_course(codec.CourseRecord(state, op.id, appointments, cancelled_by))
-        self.redis.hset(self.keys.bucket(self.number, PERSON), course_field(GENERATION), record)
+    def put_course(
+        self,
+        state: bytes,
+        appointments: tuple[Appointment, ...] = (),
+        op: Op = OP,
+        until_ms: int = 0,
+        changes: tuple[codec.Change, ...] = (),
+        course: CourseId = COURSE,
+    ) -> bytes:
+        """Write a course that OTHER cancelled, if it is cancelled, or a hold; returns its record."""
+        if state == b"x":
+            changes = (codec.Change(OTHER.id, b"x", 2 + len(changes)), *changes)
+        revision = 0 if state == b"t" else 1 + len(changes)
+        record = course_record(state, op, appointments, revision, changes)
+        self.redis.hset(self.keys.bucket(self.number, course.person), field_of(course), record)
+        if state == b"h":
+            self.redis.zadd(self.holds_key, {field_of(course): until_ms})
         return record
+
+    @property
+    def holds_key(self) -> bytes:
+        """Of the sorted set of holds."""
+        return self.keys.prefix(self.number) + b"holds"
+
+    def holds(self) -> dict[bytes, float]:
+        """When which hold ends, by its course's field."""
+        return dict(self.redis.zrange(self.holds_key, 0, -1, withscores=True))
+
+    def course_of(self, course: CourseId) -> bytes | None:
+        """A course's record."""
+        bucket = self.keys.bucket(self.number, course.person)
+        record: bytes | None = self.redis.hget(bucket, field_of(course))
+        return record
+
+    def part(self, part: codec.PartId) -> bytes | None:
+        """A part's record."""
+        bucket = self.keys.bucket(self.number, part.course.person)
+        record: bytes | None = self.redis.hget(bucket, codec.part_field(part))
+        return record
+
+    def put_part(self, part: codec.PartId, record: codec.Part) -> bytes:
+        """Write a part; returns its record."""
+        packed = codec.pack_part(record)
+        self.redis.hset(self.keys.bucket(self.number, part.course.person), codec.part_field(part), packed)
+        return packed
 
     def course(self, generation: int = GENERATION) -> bytes | None:
         """The course's record."""
@@ -136,22 +177,54 @@ def mask_of(length: int, *free: tuple[int, int]) -> bytes:
     return bytes(mask)
 
 
-def event(kind_of_event: bytes, op: Op, appointments: tuple[Appointment, ...], generation: int) -> bytes:
-    """A packed event of the person's course at NOW_MS."""
-    head = codec.EVENT.pack(
-        codec.EVENT_VERSION, kind_of_event, NOW_MS, PERSON, KIND, generation, op.id, len(appointments)
-    )
-    return head + b"".join(codec.APPOINTMENT.pack(a.dose, a.session, a.slot, a.seat) for a in appointments)
+def field_of(course: CourseId) -> bytes:
+    """The field of a course."""
+    return codec.COURSE.pack(course.person, course.kind, course.generation)
+
+
+def course_record(
+    state: bytes,
+    op: Op,
+    appointments: tuple[Appointment, ...],
+    revision: int = 1,
+    changes: tuple[codec.Change, ...] = (),
+    given: tuple[int, int] = (0, 0),
+) -> bytes:
+    """A course's record."""
+    return codec.pack_course(codec.CourseRecord(state, op.id, appointments, revision, *given, changes))
+
+
+def event(
+    kind_of_event: bytes,
+    op: Op,
+    taken: tuple[Appointment, ...],
+    generation: int,
+    released: tuple[Appointment, ...] = (),
+    revision: int = 1,
+    tail: tuple[int, int, int] = (0, 0, 0),
+    course: CourseId | None = None,
+) -> bytes:
+    """A packed event of the person's course at NOW_MS: what it takes, here and elsewhere, and what it gives back."""
+    told = [codec.Entry(codec.TAKEN if a.where == HERE else codec.JOINED, a) for a in taken]
+    told += [codec.Entry(codec.RELEASED if a.where == HERE else codec.LEFT, a) for a in released]
+    of = course or CourseId(PERSON, KIND, generation)
+    return codec.pack_event(codec.Event(kind_of_event, NOW_MS, of, revision, op.id, tuple(told), *tail))
+
+
+def begun(*members: tuple[int, bytes], until_ms: int = 0) -> bytes:
+    """The ``B`` answer: generation and seats of each member."""
+    told = [codec.GENERATION.pack(generation) + taken for generation, taken in members]
+    return b"B" + codec.UNTIL.pack(until_ms) + b"".join(told)
 
 
 def take(wishes: tuple[Wish, ...], op: Op = OP, not_after_ms: int = NOW_MS) -> bytes:
     """A take for COURSE."""
-    return codec.take(COURSE, op, not_after_ms, wishes)
+    return codec.take(codec.Group(op, not_after_ms, (codec.Member(PERSON, KIND, GENERATION, wishes),)))
 
 
 def book(wishes: tuple[Wish, ...], op: Op = OP, not_after_ms: int = NOW_MS) -> bytes:
     """A fused booking of the person."""
-    return codec.book(PERSON, KIND, op, LOCATION, not_after_ms, wishes)
+    return codec.book(codec.Group(op, not_after_ms, (codec.Member(PERSON, KIND, LOCATION, wishes),)))
 
 
 def claim(op: Op = OP, not_after_ms: int = NOW_MS) -> bytes:

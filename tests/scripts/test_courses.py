@@ -12,7 +12,7 @@ NOBODY = Op(bytes(8), bytes(8))
 
 def test_where_no_take_came_a_tombstone_is_written(partition: ByHand) -> None:
     assert partition.answer(codec.resolve(COURSE)) == b"T"
-    assert partition.course() == codec.pack_course(codec.CourseRecord(b"t", NOBODY.id, (), b""))
+    assert partition.course() == codec.pack_course(codec.CourseRecord(b"t", NOBODY.id, (), 0))
     assert partition.answer(codec.resolve(COURSE)) == b"T"
     assert partition.events() == []
 
@@ -30,7 +30,7 @@ def test_what_is_recorded_is_read(partition: ByHand) -> None:
     guard, course = partition.put_guard(b"c", memories=3), partition.put_course(b"x", TAKEN)
     before = partition.everything()
     answers = partition.step(codec.read_guard(PERSON, KIND), codec.read_course(COURSE))
-    assert answers == [b"V" + guard, b"V" + course]
+    assert answers == [b"V" + guard, b"V" + codec.UNTIL.pack(0) + course]
     assert partition.everything() == before
 
 

@@ -5,7 +5,7 @@ import time
 import pytest
 from redis.exceptions import ResponseError
 
-from engine.domain.course import Appointment, CourseId, Wish
+from engine.domain.course import Appointment, Op, Wish
 from engine.inventory import codec, library
 from tests.scripts.by_hand import (
     COURSE,
@@ -107,20 +107,25 @@ def test_only_what_gives_back_or_tells_passes_the_drain(partition: ByHand) -> No
     partition.put_course(b"b", (Appointment(1, 1, 0, 0),))
     partition.put_guard(b"c")
     wishes = (Wish(1, 1, 1),)
-    sold = [claim(OTHER, FAR_MS), take(wishes), book(wishes), codec.open_session(2, 1, b"\1")]
+    moved = codec.Move(COURSE, OTHER, 1, FAR_MS, frozenset({1}), (Wish(2, 1, 1),))
+    sold = [
+        *(claim(OTHER, FAR_MS), take(wishes), book(wishes), codec.open_session(2, 1, b"\1")),
+        *(codec.move(moved), codec.extend([COURSE], OTHER, 9, 9)),
+        codec.aside(codec.Aside(COURSE, 1, OTHER, 1, FAR_MS, wishes)),
+    ]
     before = partition.everything()
-    assert partition.call("dosebook_drain", EPOCH, *sold)[2:] == [b"!no such operation here"] * 4
+    assert partition.call("dosebook_drain", EPOCH, *sold)[2:] == [b"!no such operation here"] * 7
     assert partition.everything() == before
+    dropped = codec.Move(COURSE, Op(b"key-op-3", b"digest-3"), 1, FAR_MS, frozenset({1}))
+    part = codec.PartId(COURSE, 1, 1)
     passing = [
         *(READ, codec.read_course(COURSE), codec.resolve(COURSE), codec.mark(7), codec.settle(COURSE)),
-        *(
-            codec.unclaim(COURSE, buried=True),
-            codec.free(COURSE),
-            codec.cancel(COURSE, OTHER, guard_here=True),
-        ),
+        *(codec.unclaim(COURSE, buried=True), codec.free(COURSE), codec.expire(9), codec.keep(part)),
+        *(codec.quit_part(part), codec.confirm([COURSE], OTHER), codec.move(dropped)),
+        codec.cancel(COURSE, Op(b"key-op-4", b"digest-4")),
     ]
     answers = partition.call("dosebook_drain", EPOCH, *passing)[2:]
-    assert [answer[:1] for answer in answers] == [b"V", b"V", b"B", b"+", b"+", b"-", b"+", b"X"]
+    assert b"".join(answer[:1] for answer in answers) == b"VVB++-+E--YNX"
 
 
 # The clock -------------------------------------------------------------------------------------------------
@@ -170,7 +175,8 @@ def test_the_clock_is_stored_with_an_event_and_only_then(partition: ByHand) -> N
     before = partition.meta()
     partition.call("dosebook_step", EPOCH, READ, claim(OTHER, FAR_MS), codec.resolve(COURSE))
     assert partition.meta() == before
-    second = codec.take(CourseId(PERSON, KIND, GENERATION + 1), OP, FAR_MS, (Wish(1, 1, 0),))
+    member = codec.Member(PERSON, KIND, GENERATION + 1, (Wish(1, 1, 0),))
+    second = codec.take(codec.Group(OP, FAR_MS, (member,)))
     now, last, *_ = partition.call("dosebook_step", EPOCH, second)
     clock = b"%d" % now
     assert partition.meta() == {**before, b"clock": clock, b"host": clock, b"last": last}
@@ -182,7 +188,7 @@ def test_every_answer_names_the_last_event_also_of_an_earlier_call(partition: By
     """What is told may rest on it, and waits until Postgres has it (policy `postgres`)."""
     partition.put_session(1, 1, b"\x01")
     assert partition.call("dosebook_step", EPOCH, READ)[1] == b""
-    taken = partition.call("dosebook_step", EPOCH, codec.take(COURSE, OP, FAR_MS, (Wish(1, 1, 0),)))[1]
+    taken = partition.call("dosebook_step", EPOCH, take((Wish(1, 1, 0),), OP, FAR_MS))[1]
     assert taken == b"%d-0" % EPOCH
     assert partition.call("dosebook_step", EPOCH, READ)[1] == taken
     assert partition.call("dosebook_drain", EPOCH, READ)[1] == taken

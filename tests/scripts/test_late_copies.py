@@ -1,6 +1,6 @@
 """Copies that arrive late, processes that die between steps, rivals that meet half-done claims."""
 
-from engine.booking.book import book
+from engine.booking.book import Request, book
 from engine.booking.outcomes import Booked, Reason, Refused
 from engine.booking.read import find_by_op
 from engine.domain.course import CourseId, Kind
@@ -11,17 +11,31 @@ PERSON, FAR_LOCATION = 1, 2
 COURSE = CourseId(person_key(PERSON), Kind.PRIMARY, 1)
 
 
+def take(request: Request, course: CourseId = COURSE) -> bytes:
+    """The take of a request for one person."""
+    (seeker,) = request.seekers
+    member = codec.Member(course.person, course.kind, course.generation, seeker.wishes)
+    return codec.take(codec.Group(request.op, FAR_MS, (member,)))
+
+
+def fused(request: Request) -> bytes:
+    """The fused booking of a request for one person."""
+    (seeker,) = request.seekers
+    member = codec.Member(seeker.person, seeker.kind, request.location, seeker.wishes)
+    return codec.book(codec.Group(request.op, FAR_MS, (member,)))
+
+
 def abandoned_claim(world: World, key: str = "a") -> None:
     """A process claims the guard for ``FAR_LOCATION`` and dies before its take."""
     request = world.request(PERSON, FAR_LOCATION, key=key)
-    record = codec.claim(request.person, request.kind, request.op, FAR_LOCATION, FAR_MS)
-    assert world.step(world.keyspace.of_person(request.person), record)[0][:1] == b"+"
+    record = codec.claim(COURSE.person, COURSE.kind, request.op, FAR_LOCATION, FAR_MS)
+    assert world.step(world.keyspace.of_person(COURSE.person), record)[0][:1] == b"+"
 
 
 def late_take(world: World, key: str = "a") -> bytes:
     """The dead process's take arrives after all."""
     request = world.request(PERSON, FAR_LOCATION, key=key)
-    record = codec.take(COURSE, request.op, FAR_MS, request.wishes)
+    record = take(request)
     return world.step(world.keyspace.of_location(FAR_LOCATION), record)[0]
 
 
@@ -35,7 +49,7 @@ def test_a_rival_resolves_an_abandoned_claim_and_books(world: World) -> None:
 def test_a_late_take_meets_the_tombstone(world: World) -> None:
     abandoned_claim(world)
     world.book(PERSON, 1, key="b")
-    assert late_take(world) == b"T"
+    assert late_take(world) == b"T\1"
     assert world.free(FAR_LOCATION) == 6
 
 
@@ -59,7 +73,7 @@ def test_the_same_op_after_a_lost_take_reply_gets_its_seats(world: World) -> Non
     seats = late_take(world)[1:]
     outcome = world.book(PERSON, FAR_LOCATION, key="a")
     assert isinstance(outcome, Booked)
-    assert codec.seats_of(seats) == tuple(a.seat for a in outcome.course.appointments)
+    assert codec.seats_of(seats[12:]) == tuple(a.seat for a in outcome.course.appointments)
 
 
 def test_refused_a_second_time_while_the_first_copy_is_on_its_way(world: World) -> None:
@@ -70,16 +84,16 @@ def test_refused_a_second_time_while_the_first_copy_is_on_its_way(world: World) 
     assert isinstance(outcome, Refused)
     world.run_cancel_of(3, FAR_LOCATION)
     if world.keyspace.of_person(person_key(PERSON)) != world.keyspace.of_location(FAR_LOCATION):
-        assert late_take(world) == b"T"
+        assert late_take(world) == b"T\1"
     assert [c for c, r in world.courses().items() if r.state == b"b" and c.person == person_key(PERSON)] == []
 
 
 def test_an_op_whose_answer_was_lost_is_found(world: World) -> None:
     request = world.request(PERSON, 1, key="a")
-    assert world.run(find_by_op(request.person, request.kind, request.op, world.placement)) is None
+    assert world.run(find_by_op(COURSE.person, COURSE.kind, request.op, world.placement)) is None
     outcome = world.run(book(request, world.placement))
     assert isinstance(outcome, Booked)
-    found = world.run(find_by_op(request.person, request.kind, request.op, world.placement))
+    found = world.run(find_by_op(COURSE.person, COURSE.kind, request.op, world.placement))
     assert found == outcome.course
 
 
@@ -114,7 +128,7 @@ def test_cancelling_another_generation_leaves_the_guard_alone(world: World) -> N
     request = world.request(PERSON, FAR_LOCATION)
     stray = CourseId(person_key(PERSON), Kind.PRIMARY, 5)
     partition = world.keyspace.of_location(FAR_LOCATION)
-    assert world.step(partition, codec.take(stray, request.op, FAR_MS, request.wishes))[0][:1] == b"B"
+    assert world.step(partition, take(request, stray))[0][:1] == b"B"
     world.run_cancel_of(PERSON, FAR_LOCATION, generation=5)
     assert world.guard(PERSON) == guard
 
@@ -123,25 +137,22 @@ def test_nothing_is_booked_over_a_tombstone(world: World) -> None:
     request = world.request(PERSON, 1)
     partition = world.keyspace.of_location(1)
     assert world.step(partition, codec.resolve(COURSE)) == [b"T"]
-    record = codec.book(request.person, request.kind, request.op, 1, FAR_MS, request.wishes)
-    take = codec.take(COURSE, request.op, FAR_MS, request.wishes)
-    assert world.step(partition, record, take) == [b"T", b"T"]
+    assert world.step(partition, fused(request), take(request)) == [b"T\1", b"T\1"]
     assert world.free(1) == 6
 
 
 def test_a_refused_twin_does_not_free_the_claim_of_the_other(world: World) -> None:
     """Found by the simulation: of two takes of one op one is refused, one gets a seat that came free."""
     request = world.request(PERSON, FAR_LOCATION, key="a")
-    guard_at, seats_at = world.keyspace.of_person(request.person), world.keyspace.of_location(FAR_LOCATION)
-    claim = codec.claim(request.person, request.kind, request.op, FAR_LOCATION, FAR_MS)
-    take = codec.take(COURSE, request.op, FAR_MS, request.wishes)
+    guard_at, seats_at = world.keyspace.of_person(COURSE.person), world.keyspace.of_location(FAR_LOCATION)
+    claim = codec.claim(COURSE.person, COURSE.kind, request.op, FAR_LOCATION, FAR_MS)
     for person in (3, 5, 7):
         world.book(person, FAR_LOCATION)
     assert world.step(guard_at, claim)[0][:1] == b"+"
-    assert world.step(seats_at, take)[0][:1] == b"F"
+    assert world.step(seats_at, take(request))[0][:1] == b"F"
     world.run_cancel_of(3, FAR_LOCATION)
     assert world.step(guard_at, claim)[0][:1] == b"="
-    assert world.step(seats_at, take)[0][:1] == b"B"
+    assert world.step(seats_at, take(request))[0][:1] == b"B"
     assert world.step(guard_at, codec.unclaim(COURSE, buried=False)) == [b"-"]
     assert world.book(PERSON, 1, key="b") == Refused(Reason.ALREADY_BOOKED)
 
@@ -154,6 +165,6 @@ def test_a_remembered_op_does_not_join_the_claim_of_another(world: World) -> Non
     abandoned_claim(world, key="b")
     before = world.guard(PERSON)
     request = world.request(PERSON, 1, key="a")
-    claim = codec.claim(request.person, request.kind, request.op, 1, FAR_MS)
-    assert world.step(world.keyspace.of_person(request.person), claim)[0][:1] == b"="
+    claim = codec.claim(COURSE.person, COURSE.kind, request.op, 1, FAR_MS)
+    assert world.step(world.keyspace.of_person(COURSE.person), claim)[0][:1] == b"="
     assert world.guard(PERSON) == before

@@ -3,6 +3,7 @@
 import pytest
 from redis.exceptions import ResponseError
 
+from engine.booking.book import Request
 from engine.booking.cancel import cancel
 from engine.booking.outcomes import Booked, Cancelled, Reason, Refused
 from engine.domain.course import CourseId, Kind, Op
@@ -14,6 +15,13 @@ OTHER = Op(b"other---", b"digest--")
 
 def course_of(person: int, generation: int = 1) -> CourseId:
     return CourseId(person_key(person), Kind.PRIMARY, generation)
+
+
+def take(request: Request) -> bytes:
+    """The take of a request for one person."""
+    (seeker,) = request.seekers
+    member = codec.Member(seeker.person, seeker.kind, 1, seeker.wishes)
+    return codec.take(codec.Group(request.op, FAR_MS, (member,)))
 
 
 def snapshot(world: World) -> dict[bytes, bytes]:
@@ -31,14 +39,14 @@ def test_both_doses_are_taken_and_told(world: World) -> None:
     assert (world.free(1), world.free(1001)) == (5, 5)
     ((sequence, event),) = world.events(world.keyspace.of_location(1))
     assert (sequence, event.type, event.course) == (0, b"b", course_of(1))
-    assert event.appointments == outcome.course.appointments
+    assert event.seats(codec.TAKEN) == outcome.course.appointments
 
 
 def test_seats_run_out_and_the_refusal_says_what_is_free(world: World) -> None:
     assert all(isinstance(world.book(person, 1), Booked) for person in range(3))
     before = snapshot(world)
     outcome = world.book(9, 1)
-    assert outcome == Refused(Reason.FULL, 1, 1, b"\x00\x07", world.request(9, 1).wishes)
+    assert outcome == Refused(Reason.FULL, 1, 1, b"\x00\x07", world.request(9, 1).seekers[0].wishes)
     after = snapshot(world)
     # With several partitions the person's guard was claimed and given back.
     assert {k: v for k, v in after.items() if b":person:" not in k} == {
@@ -139,9 +147,10 @@ def test_cancelling_what_was_never_booked(world: World) -> None:
 def test_after_the_deadline_nothing_is_booked(world: World) -> None:
     request = world.request(1, 1)
     partition = world.keyspace.of_location(1)
-    late = codec.take(course_of(1), request.op, 1, request.wishes)
-    fused = codec.book(request.person, request.kind, request.op, 1, 1, request.wishes)
-    claim = codec.claim(request.person, request.kind, request.op, 1, 1)
+    (seeker,) = request.seekers
+    late = codec.take(codec.Group(request.op, 1, (codec.Member(seeker.person, seeker.kind, 1, seeker.wishes),)))
+    fused = b"b" + late[1:]
+    claim = codec.claim(seeker.person, seeker.kind, request.op, 1, 1)
     assert world.step(partition, late, fused, claim) == [b"D", b"D", b"D"]
     assert world.courses() == {}
     assert world.guard(1) is None
@@ -149,7 +158,7 @@ def test_after_the_deadline_nothing_is_booked(world: World) -> None:
 
 def test_a_partition_of_another_epoch_does_nothing(world: World) -> None:
     request = world.request(1, 1)
-    record = codec.book(request.person, request.kind, request.op, 1, FAR_MS, request.wishes)
+    record = take(request)
     outbox = world.keyspace.outbox(world.keyspace.of_location(1))
     with pytest.raises(ResponseError, match="EPOCH"):
         world.redis.fcall("dosebook_step", 1, outbox, EPOCH + 1, record)
@@ -167,9 +176,7 @@ def test_founding_never_touches_what_is_there(world: World) -> None:
 
 def test_a_broken_item_hurts_no_other_in_its_batch(world: World) -> None:
     partition = world.keyspace.of_location(1)
-    good = [
-        codec.take(course_of(person), OTHER, FAR_MS, world.request(person, 1).wishes) for person in range(2)
-    ]
+    good = [take(world.request(person, 1)) for person in range(2)]
     broken = b"t" + b"short"
     unknown = b"?"
     answers = world.step(partition, good[0], broken, unknown, good[1])
@@ -189,7 +196,7 @@ def test_a_key_of_the_wrong_type_stops_the_item_before_its_first_write(world: Wo
     world.redis.lpush(key, "wrong")
     before = snapshot(world)
     request = world.request(1, 1)
-    answer = world.step(partition, codec.take(course_of(1), request.op, FAR_MS, request.wishes))[0]
+    answer = world.step(partition, take(request))[0]
     assert answer.startswith(b"!")
     assert snapshot(world) == before
 

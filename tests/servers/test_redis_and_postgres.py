@@ -87,7 +87,7 @@ def test_redis_is_configured_from_the_file_and_by_parameter(data: DataDir) -> No
             "save": "",
             "maxmemory-policy": "noeviction",
             "hash-max-listpack-entries": "512",
-            "hash-max-listpack-value": "128",
+            "hash-max-listpack-value": "512",
         }
         assert {name: client.config_get(name)[name] for name in wanted} == wanted
         client.close()

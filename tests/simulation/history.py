@@ -173,7 +173,8 @@ class History:
         key = self.chance.choice(("v", "w"))
         op = Op(key.ljust(8, "-").encode(), _digest(key, held.id, ends, wishes))
         steps = self._change(held, op, ends, tuple(wishes))
-        self._start(steps, lambda outcome: self._changed(held.id, op, outcome))
+        promised = (held.id, op.id) in self._told
+        self._start(steps, lambda outcome: self._changed(held.id, op, outcome, promised=promised))
 
     def begin_confirming(self) -> None:
         """Those who began together confirm, or one of them does."""
@@ -181,9 +182,10 @@ class History:
             return
         courses = self._together(held)
         op = Op(b"y%d------" % self.chance.randrange(2), _digest("y", courses))
+        promised = (op.id,) in self._told
         self._start(
             confirm(courses, _location_of(held), op, self.placement),
-            lambda outcome: self._held(op, outcome, Confirmed),
+            lambda outcome: self._held(op, outcome, promised=promised),
         )
 
     def begin_extending(self) -> None:
@@ -210,7 +212,7 @@ class History:
         outcome = self._finish(book(request, self.placement))
         got = outcome.reason if isinstance(outcome, Refused) else type(outcome)
         assert got == wanted, f"undisturbed: {got} instead of {wanted}"
-        self._booked(request, outcome)
+        self._booked(request, outcome, promised=False)
 
     def _request(self, key: str, instead: CourseId | None) -> Request:
         location = self.chance.choice(LOCATIONS)
@@ -241,7 +243,10 @@ class History:
         return Wish(dose, session, self.chance.randrange(location.slots))
 
     def _begin_booking(self, request: Request) -> None:
-        self._start(book(request, self.placement), lambda outcome: self._booked(request, outcome))
+        promised = self._is_promised(request)
+        self._start(
+            book(request, self.placement), lambda outcome: self._booked(request, outcome, promised=promised)
+        )
 
     def _change(
         self, held: Held, op: Op, ends: frozenset[int], wishes: tuple[Away, ...]
@@ -457,35 +462,35 @@ class History:
         """The same op is told the same."""
         assert self._told.setdefault(key, outcome) == outcome, f"another outcome than before: {outcome}"
 
-    def _booked(self, request: Request, outcome: Any) -> None:
+    def _booked(self, request: Request, outcome: Any, *, promised: bool) -> None:
         if isinstance(outcome, Booked):
             for course in outcome.courses:
                 held = self.auditor.courses[course.id]
                 assert held.begun == course.appointments, "told other seats than were taken"
             told = [(course.id, course.appointments) for course in outcome.courses]
             self._promised(told, request.op.id, told[0][0])
-        elif isinstance(outcome, InDoubt):
-            return
-        else:
-            known = [self.auditor.begun_by(s.person, s.kind, request.op.id) for s in request.seekers]
-            promised = all(held is not None and self._is_told(request.op.id, held.id) for held in known[:1])
-            assert not promised or not all(known), f"refused, though told before: {outcome.reason}"
+        elif not isinstance(outcome, InDoubt):
+            # What was promised may be forgotten meanwhile: a guard has room for four.
+            forgotten = not promised or not self._is_promised(request)
+            assert forgotten, f"refused, though told before: {outcome.reason}"
 
-    def _is_told(self, *key: object) -> bool:
-        return key in self._told
+    def _is_promised(self, request: Request) -> bool:
+        """Whether somebody who asks from now on must be told what was told before."""
+        known = [self.auditor.begun_by(s.person, s.kind, request.op.id) for s in request.seekers]
+        return all(known) and known[0] is not None and (request.op.id, known[0].id) in self._told
 
-    def _changed(self, course: CourseId, op: Op, outcome: Any) -> None:
+    def _changed(self, course: CourseId, op: Op, outcome: Any, *, promised: bool) -> None:
         if isinstance(outcome, Moved):
             told = (outcome.course.revision, outcome.course.appointments)
             self._promised(told, course, op.id)
         elif outcome is not None:
-            assert not self._is_told(course, op.id), f"refused, though told before: {outcome.reason}"
+            assert not promised, f"refused, though told before: {outcome.reason}"
 
-    def _held(self, op: Op, outcome: Any, told: type) -> None:
-        if isinstance(outcome, told) and (op.id, b"y") in self.auditor.answers:
+    def _held(self, op: Op, outcome: Any, *, promised: bool) -> None:
+        if isinstance(outcome, Confirmed) and (op.id, b"y") in self.auditor.answers:
             self._promised(outcome, op.id)
         elif isinstance(outcome, Refused):
-            assert not self._is_told(op.id), f"refused, though told before: {outcome.reason}"
+            assert not promised, f"refused, though told before: {outcome.reason}"
 
     def _cancelled(self, course: CourseId) -> Callable[[Any], None]:
         def check(outcome: Any) -> None:

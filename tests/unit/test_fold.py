@@ -82,6 +82,17 @@ def test_a_whole_life_is_written_once() -> None:
     assert [j.left_revision for j in fold.joinings.values()] == [5]
 
 
+def test_a_seat_elsewhere_moves_on_elsewhere() -> None:
+    again = Appointment(AWAY.dose, 15, 0, 0, 2, AWAY.where)
+    fold = fold_of(
+        entry(0, 0, b"b", course(ONE), (TAKEN, SEAT), (JOINED, AWAY)),
+        entry(0, 1, b"v", course(ONE), (JOINED, again), (LEFT, AWAY)),
+        entry(0, 2, b"x", course(ONE), (RELEASED, SEAT), (LEFT, again), revision=3),
+    )
+    assert fold.broken == {}
+    assert [joining.left_revision for joining in fold.joinings.values()] == [2, 3]
+
+
 def at(seat: Appointment, revision: int, session: int) -> Appointment:
     return Appointment(seat.dose, session, seat.slot, seat.seat, revision)
 
@@ -262,7 +273,6 @@ def test_a_revision_comes_once() -> None:
         (b"b", ((TAKEN, SEAT), (JOINED, at_place(AWAY, 255)))),
         (b"b", ((TAKEN, SEAT), (b"?", AWAY))),
         (b"c", ((TAKEN, LATER),)),
-        (b"v", ()),
         (b"x", ((TAKEN, LATER),)),
         (b"x", ()),
         (b"a", ((RELEASED, SEAT),)),

@@ -80,7 +80,7 @@ def test_no_interval_is_guessed(intervals: Intervals, code: str, day: date, reas
 
 
 def test_product_interval_where_no_rule_is_dated() -> None:
-    undated = Intervals([Vaccine("new", "New", 2, 18, 10, 20)], [])
+    undated = Intervals([Vaccine("new", "New", 2, 18, 1, 10, 20)], [])
     assert undated.on("new", date(2021, 1, 1)) == (10, 20)
 
 
@@ -99,7 +99,7 @@ def test_allows_counts_days_between_dates(intervals: Intervals, days: int, allow
 )
 def test_latest_rule_wins_in_any_file_order(days: list[date], asked: date) -> None:
     rules = [IntervalRule("v", day, number + 1, number + 1) for number, day in enumerate(days)]
-    intervals = Intervals([Vaccine("v", "V", 2, 12)], rules)
+    intervals = Intervals([Vaccine("v", "V", 2, 12, 1)], rules)
     begun = [rule for rule in rules if rule.since <= asked]
     if not begun:
         with pytest.raises(NoIntervalError):

@@ -33,7 +33,7 @@ PLACES = {
 }
 # On 30 October the interval of one vaccine becomes another one; the third vaccine has one dose.
 INTERVALS = Intervals(
-    [Vaccine("a", "A", 2, 12), Vaccine("b", "B", 2, 12), Vaccine("c", "C", 1, 12)],
+    [Vaccine("a", "A", 2, 12, 1), Vaccine("b", "B", 2, 12, 2), Vaccine("c", "C", 1, 12, 3)],
     [
         IntervalRule("a", date(2021, 1, 1), 2, 3),
         IntervalRule("b", date(2021, 1, 1), 1, 4),

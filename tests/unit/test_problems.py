@@ -6,7 +6,7 @@ from pathlib import Path
 
 from api import problems
 from engine.booking.outcomes import Reason
-from engine.booking.rules import Rule
+from engine.rules.refusal import Rule
 
 README = Path(problems.__file__).parent / "README.md"
 

@@ -28,6 +28,7 @@ def test_strings_of_rules_stay() -> None:
         "cut-off",
         "changes-used",
         "household-size",
+        "household-twice",
         "two-locations",
         "not-neighbouring",
     ]

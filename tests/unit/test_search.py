@@ -23,7 +23,7 @@ TODAY = date(2021, 7, 12)
 NOW = datetime(2021, 7, 12, 10, 5, tzinfo=UTC)
 SLOTS, LINES = 12, 9
 INTERVALS = Intervals(
-    [Vaccine("pfizer", "Comirnaty", 2, 12), Vaccine("janssen", "Janssen", 1, 55)],
+    [Vaccine("pfizer", "Comirnaty", 2, 12, 1), Vaccine("janssen", "Janssen", 1, 55, 4)],
     [IntervalRule("pfizer", date(2021, 1, 1), 21, 49)],
 )
 

@@ -31,7 +31,7 @@ local function aside_before(partition, person, kind, generation, revision, op, r
       seats[#seats + 1] = pack('<I2', seat)
     end
   end
-  return #seats == wishes and 'A' .. concat(seats) or nil
+  return wishes > 0 and #seats == wishes and 'A' .. concat(seats) or nil
 end
 
 -- Appointments as a part's events tell of them: `where` names the home.
