@@ -23,7 +23,7 @@ from change order by revision
 PART_EVENTS = """
 select (
   select count(*) from (
-    select distinct person_key, kind, generation, revision, place from appointment where home is not null
+    select distinct person_key, kind, generation, revision, place, op from appointment where home is not null
   ) as told
 ) + (select count(*) from appointment where home is not null and ended_at is not null) as n
 """
