@@ -18,14 +18,13 @@ import msgspec
 from redis.exceptions import RedisError
 
 from engine.cli.audit import audit
-from engine.domain.course import Appointment
-from engine.recovery.acks import AckWriter
 from engine.recovery.audit import Report
 from engine.servers.errors import ServerError
 from engine.settings import Acknowledge
+from tests.faults.acks import acts_of, write_acks
 from tests.faults.checker import EXPIRED, Finding, check, check_outboxes
 from tests.faults.desk import Desk, Once
-from tests.faults.history import BEGINS, History, Op
+from tests.faults.history import History, Op
 from tests.faults.strikes import SAFE, FaultClass
 from tests.faults.system import HOLD_S, Ground, System, open_system
 from tests.faults.trouble import StoppedError, StuckError
@@ -44,16 +43,6 @@ HOLDS_OVER_S_MAX = HOLD_S + 30.0
 FINDINGS_KEPT = 20
 # How long before a fault that empties Redis an answer may have been given that is lost with it.
 REACH_S = 2.0
-# What an acknowledgement is called in the log of the audit, and which of them name the course's seats.
-ACKS = {
-    "book": "book",
-    "hold": "hold",
-    "confirm": "confirm",
-    "move": "move",
-    "drop": "move",
-    "cancel": "cancel",
-}
-SEATED = frozenset({"book", "hold", "confirm", "move"})
 TROUBLE = (
     StuckError,
     ServerError,
@@ -283,7 +272,7 @@ async def judged(system: System, acks: Path) -> Verdict:
 async def audited(system: System, acks: Path) -> Report:
     """The system's own audit, with the clients' log; claims in doubt are given the time of the sweep."""
     await asyncio.to_thread(acks.unlink, missing_ok=True)
-    await asyncio.to_thread(_write_acks, system.history.ops, acks)
+    await asyncio.to_thread(write_acks, system.history.ops, acks)
     try:
         deadline = time.monotonic() + IN_DOUBT_S_MAX
         while True:
@@ -294,30 +283,6 @@ async def audited(system: System, acks: Path) -> Report:
             await asyncio.sleep(1)
     finally:
         await asyncio.to_thread(acks.unlink)
-
-
-def _write_acks(ops: Sequence[Op], path: Path) -> None:
-    """The acknowledgements as the audit reads them, in the order in which clients knew."""
-    lines = [(op.sent_s, f"asking-{ACKS[op.act]}", op) for op in ops if op.act in {"move", "drop", "cancel"}]
-    # Of two moves at one time nobody knows which came last.
-    lines += [
-        (op.answered_s, ACKS[op.act], op)
-        for op in ops
-        if op.outcome == "ok" and not op.is_rival and op.act in ACKS
-    ]
-    with AckWriter(path) as log:
-        for at_s, name, op in sorted(lines, key=lambda line: line[0]):
-            seats = [Appointment(*seat) for seat in op.seats] if name in SEATED else []
-            log.by_reference(name, op.reference, seats, int(at_s * 1000), op.revision)  # type: ignore[arg-type]  # an OpName
-
-
-def acts_of(ops: Sequence[Op], expired: int) -> dict[str, int]:
-    """What was acknowledged, each once, by kind; households and courses at two locations apart."""
-    told = {(op.person, op.op_key): op for op in ops if op.outcome == "ok"}
-    counts = Counter(str(op.act) for op in told.values())
-    counts["household"] = sum(op.members > 1 and not op.member and op.act in BEGINS for op in told.values())
-    counts["expired"] = expired
-    return dict(counts)
 
 
 def blame(findings: Sequence[Finding], faults: Sequence[Struck]) -> None:
