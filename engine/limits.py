@@ -94,7 +94,7 @@ REDIS_BUFFERS_BYTES = 128 * 1024**2
 # maxmemory: the bounds that Pressure measures by. From these shares of them on bookings are slowed down, and
 # holds end. Courses stay in memory, so a used half of it is nothing unusual: memory slows down from
 # MEMORY_SHARE_SLOW of maxmemory on.
-BACKLOG_EVENTS_MAX = 13_000_000
+BACKLOG_EVENTS_MAX = 11_000_000
 MEMORY_SHARE_MAX = 0.8
 MEMORY_SHARE_SLOW = 0.7
 PRESSURE_SLOW = 0.5
@@ -289,7 +289,7 @@ GROWTH: tuple[Growth, ...] = (
     Growth(
         "event in an outbox",
         "redis",
-        112,
+        130,
         BACKLOG_EVENTS_MAX,
         "Postgres lacks it. Bookings slow down from half of this on, holds end at three quarters, at the"
         " maximum bookings are refused (Backlogged: 503 with Retry-After); cancellations still add some.",
