@@ -91,7 +91,7 @@ REDIS_BUFFERS_BYTES = 128 * 1024**2
 # maxmemory: the bounds that Pressure measures by. From these shares of them on bookings are slowed down, and
 # holds end. Courses stay in memory, so a used half of it is nothing unusual: memory slows down from
 # MEMORY_SHARE_SLOW of maxmemory on.
-BACKLOG_EVENTS_MAX = 15_000_000
+BACKLOG_EVENTS_MAX = 13_000_000
 MEMORY_SHARE_MAX = 0.8
 MEMORY_SHARE_SLOW = 0.7
 PRESSURE_SLOW = 0.5
@@ -156,8 +156,8 @@ FOLLOW_CHECK_S = 5.0
 STANDING_S = 1.0
 PROBE_S_MAX = 1.0
 # What the stores of one country are laid out for: people, cancellations, claims whose take never came,
-# changes of courses, seats at another location than the course's, holds that run at once, sessions, buckets of
-# people (65,536 a partition, of which a server has a few).
+# changes of courses, seats at another location than the course's, holds that run at once, sessions, buckets
+# of people (65,536 a partition, of which a server has a few).
 PEOPLE_PLANNED = 10_000_000
 CANCELLATIONS_PLANNED = 2_000_000
 TOMBSTONES_PLANNED = 1_000_000
@@ -262,9 +262,9 @@ GROWTH: tuple[Growth, ...] = (
         "redis",
         46,
         CHANGES_PLANNED,
-        "A move, an extension, a confirmation; a course remembers 16. Stays, so that a late duplicate gets its"
-        f" old answer. {_MEMORY} A record of more than 512 bytes turns its bucket into a table, which takes"
-        " several times as much.",
+        "A move, an extension, a confirmation; a course remembers 16. Stays, so that a late duplicate gets"
+        f" its old answer. {_MEMORY} A record of more than 512 bytes turns its bucket into a table, which"
+        " takes several times as much.",
     ),
     Growth(
         "seat elsewhere",
@@ -309,8 +309,8 @@ GROWTH: tuple[Growth, ...] = (
     Growth(
         "appended to the append-only file by a booking",
         "disk",
-        450,
-        4 * REDIS_MEMORY_BYTES // 450,
+        480,
+        4 * REDIS_MEMORY_BYTES // 480,
         "Rewritten when it is three times what it was after the last rewrite, and that is written beside it:"
         f" four times the memory in all. {_DISK}",
     ),

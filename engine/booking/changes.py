@@ -82,6 +82,10 @@ class ChangeDesk:
             refusal = self._check_cancel(course, current, numbers)
             if refusal is not None:
                 return await self._moved_before(place, op, refusal)
+        if course.state == "ended" and doses:
+            before = await self._moved_before(place, op, Refused(Reason.UNKNOWN_COURSE))
+            if not isinstance(before, Refused):
+                return before
         if course.state != "booked" or len(gone) == len(current):
             return await self._ask(cancel(place.course, place.location, op, self._office.placement))
         return await self._ask(move(Change(course, op, gone), self._office.placement))
@@ -96,7 +100,7 @@ class ChangeDesk:
         if not isinstance(course, Course):
             return course
         if course.state != "booked":
-            return Refused(Reason.UNKNOWN_COURSE)
+            return await self._moved_before(place, op, Refused(Reason.UNKNOWN_COURSE))
         moved = self._office.doses(wishes.values())
         if isinstance(moved, Refusal):
             return moved
@@ -131,7 +135,9 @@ class ChangeDesk:
             return ChangePending()
         return Refused(Reason.UNKNOWN_COURSE) if course is None else course
 
-    async def _moved_before(self, place: Place, op: Op, refusal: Refusal) -> Moved | Refusal | ChangePending:
+    async def _moved_before(
+        self, place: Place, op: Op, refusal: Refused | Refusal
+    ) -> Moved | Refused | Refusal | ChangePending:
         """A change that was allowed when this very op made it keeps its old answer."""
         found = await self._ask(moved_before(place.course, place.location, op, self._office.placement))
         if isinstance(found, Course):

@@ -21,6 +21,7 @@ from engine.redis.keyspace import Keyspace
 from engine.redis.nodes import Command, Nodes, partition_of
 from engine.storage.queries import query
 
+GIVEN_BACK = b"x"
 Key = bytes  # a course's id or a guard's, packed as its field in Redis
 # Who has a seat: its place (partition, or HERE in its course's home), then the field that it has as a part.
 Owner = bytes
@@ -283,7 +284,9 @@ class _Buckets(NamedTuple):
         """A field of a bucket."""
         stored = Stored(partition, record)
         if codec.is_part(field):
-            self.parts[bytes([partition]) + field] = stored
+            # One that was given back only stands there so that no late copy sets it aside again: it has no seat.
+            if record[:1] != GIVEN_BACK:
+                self.parts[bytes([partition]) + field] = stored
         else:
             (self.guards if codec.is_guard(field) else self.courses)[field] = stored
 

@@ -110,7 +110,7 @@ class Holds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long seats are set aside, and how often the time may be extended."""
 
     ttl_seconds: Annotated[int, Meta(ge=1, le=3600)]
-    extensions_max: Annotated[int, Meta(ge=0, le=10)]
+    extensions_max: Annotated[int, Meta(ge=0, le=5)]
 
 
 class Households(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

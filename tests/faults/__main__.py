@@ -20,7 +20,7 @@ from tests.faults.trouble import StoppedError
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 6
-COLUMNS_MIN = 185
+COLUMNS_MIN = 215
 POLICIES = (Acknowledge.POSTGRES, Acknowledge.FSYNC, Acknowledge.REPLICA)
 
 

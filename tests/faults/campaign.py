@@ -18,17 +18,17 @@ import msgspec
 from redis.exceptions import RedisError
 
 from engine.cli.audit import audit
-from engine.domain.course import Appointment
-from engine.recovery.acks import AckWriter
 from engine.recovery.audit import Report
 from engine.servers.errors import ServerError
 from engine.settings import Acknowledge
-from tests.faults.checker import Finding, check, check_outboxes
+from tests.faults.acks import acts_of, write_acks
+from tests.faults.checker import EXPIRED, Finding, check, check_outboxes
+from tests.faults.desk import Desk, Once
 from tests.faults.history import History, Op
 from tests.faults.strikes import SAFE, FaultClass
-from tests.faults.system import Ground, System, open_system
+from tests.faults.system import HOLD_S, Ground, System, open_system
 from tests.faults.trouble import StoppedError, StuckError
-from tests.faults.writers import DEADLINE_S, WRITERS, Desk, Once, Writer
+from tests.faults.writers import DEADLINE_S, WRITERS, Writer
 
 PEOPLE_PER_WRITER = 6
 UNANSWERED_WANTED = 100
@@ -38,6 +38,8 @@ RECOVERED_S_MAX = 60.0
 DRAIN_S_MAX = 150.0
 # With several partitions a claim whose caller died is resolved by the second sweep that sees it.
 IN_DOUBT_S_MAX = 60.0
+# The clock of Redis' host may have been set back: a hold ends by the partition's clock, which goes on.
+HOLDS_OVER_S_MAX = HOLD_S + 30.0
 FINDINGS_KEPT = 20
 # How long before a fault that empties Redis an answer may have been given that is lost with it.
 REACH_S = 2.0
@@ -82,7 +84,7 @@ class Struck(msgspec.Struct):
 class Round(msgspec.Struct):
     """A round as it is kept. ``unattributed`` are findings that no client's answer dates.
 
-    ``stuck`` says why it ended before its verdict. Rounds of earlier versions name no policy: it was fsync.
+    ``stuck`` says why it ended before its verdict. ``acts`` counts what was acknowledged and done, by kind.
     """
 
     at: str
@@ -98,6 +100,7 @@ class Round(msgspec.Struct):
     findings: list[str]
     policy: Acknowledge = Acknowledge.FSYNC
     stuck: str = ""
+    acts: dict[str, int] = {}
 
     @property
     def is_clean(self) -> bool:
@@ -123,6 +126,7 @@ class Verdict(msgspec.Struct):
     exposed: int = 0
     audit: dict[str, int] = {}
     first: dict[str, list[str]] = {}
+    expired: int = 0
 
 
 async def play(plan: Plan, say: Callable[[str], None]) -> Round:
@@ -150,7 +154,7 @@ async def play(plan: Plan, say: Callable[[str], None]) -> Round:
         seed=plan.seed,
         partitions=plan.ground.partitions,
         seconds=round(time.monotonic() - began, 1),
-        outcomes=dict(Counter(_outcome(op) for op in history.ops)),
+        outcomes=dict(Counter(_outcome(op) for op in history.ops if not op.member)),
         exposed=verdict.exposed,
         replies_lost=0 if plan.ground.is_cluster else system.proxy.lost,
         faults=faults,
@@ -160,6 +164,7 @@ async def play(plan: Plan, say: Callable[[str], None]) -> Round:
         + [f"audit: {name}: {words[0]}" for name, words in verdict.first.items()],
         policy=plan.ground.policy,
         stuck=stuck,
+        acts=acts_of(history.ops, verdict.expired),
     )
     if not round_.is_clean:
         _keep(history, plan.kept)
@@ -236,27 +241,38 @@ async def _drained(system: System) -> None:
     try:
         await system.until_running()
         await system.until_persisted()
+        # One that never ends is a finding, not trouble.
+        with contextlib.suppress(TimeoutError):
+            await system.until_holds_are_over(HOLDS_OVER_S_MAX)
     except TimeoutError:
         raise StuckError("the system did not come to rest at the end") from None
 
 
 async def judged(system: System, acks: Path) -> Verdict:
-    """The checker's findings, then the audit's."""
+    """The audit's findings, which waits for what is in doubt; then the checker's."""
+    report = await audited(system, acks)
+    try:
+        await system.until_persisted()
+    except TimeoutError:
+        raise StuckError("the system did not come to rest after the audit") from None
     rows = await system.rows()
     checked = check(system.history.ops, rows, system.sizes)
-    gaps = check_outboxes(
-        await system.outboxes(), rows, await system.quarantined(), await system.past_events()
+    quarantined, past, parts = (
+        await system.quarantined(),
+        await system.past_events(),
+        await system.part_events(),
     )
-    report = await audited(system, acks)
+    gaps = check_outboxes(await system.outboxes(), rows, quarantined, past, parts)
     wrong: dict[str, int] = {name: count for name, count in report.figures.items() if count}
     first: dict[str, list[str]] = {str(name): words for name, words in report.first.items()}
-    return Verdict(checked.findings + gaps, checked.exposed, wrong, first)
+    expired = sum(change.act == EXPIRED for row in rows for change in row.changes)
+    return Verdict(checked.findings + gaps, checked.exposed, wrong, first, expired)
 
 
 async def audited(system: System, acks: Path) -> Report:
     """The system's own audit, with the clients' log; claims in doubt are given the time of the sweep."""
     await asyncio.to_thread(acks.unlink, missing_ok=True)
-    await asyncio.to_thread(_write_acks, system.history.ops, acks)
+    await asyncio.to_thread(write_acks, system.history.ops, acks)
     try:
         deadline = time.monotonic() + IN_DOUBT_S_MAX
         while True:
@@ -267,16 +283,6 @@ async def audited(system: System, acks: Path) -> Report:
             await asyncio.sleep(1)
     finally:
         await asyncio.to_thread(acks.unlink)
-
-
-def _write_acks(ops: Sequence[Op], path: Path) -> None:
-    """The acknowledgements as the audit reads them, in the order in which clients knew."""
-    lines = [(op.sent_s, "asking-cancel", op) for op in ops if op.act == "cancel"]
-    lines += [(op.answered_s, op.act, op) for op in ops if op.outcome == "ok"]
-    with AckWriter(path) as log:
-        for at_s, name, op in sorted(lines, key=lambda line: line[0]):
-            seats = [Appointment(*seat) for seat in op.seats]
-            log.by_reference(name, op.reference, seats, int(at_s * 1000))  # type: ignore[arg-type]  # an OpName
 
 
 def blame(findings: Sequence[Finding], faults: Sequence[Struck]) -> None:

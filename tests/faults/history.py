@@ -1,4 +1,4 @@
-"""What clients asked and were told: one record for each request, with its times.
+"""What clients asked and were told: one record for each person of a request, with its times.
 
 A request's outcome is ``ok`` (acknowledged), ``refused`` (final), ``away`` (503: nothing was written, ask
 again) or ``unknown``. An unknown one with a status was answered 202: it is past its deadline and cannot
@@ -7,24 +7,30 @@ happen later. Without a status no answer came at all: a copy may still be on its
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
 
+Act = Literal["book", "hold", "confirm", "extend", "move", "drop", "cancel"]
+# Those that begin a course, and those that say which seats it has from then on.
+BEGINS = frozenset({"book", "hold"})
+SEATS = BEGINS | {"move", "drop"}
 Outcome = Literal["ok", "refused", "away", "unknown"]
 Seat = tuple[int, int, int, int]
 
 
 class Op(msgspec.Struct, gc=False):
-    """One request. Times are seconds of one monotonic clock; ``seats`` are (dose, session, slot, seat).
+    """What a request was for one person. Times are seconds of one monotonic clock.
 
-    For a cancellation ``generation`` and ``location`` say what is to be cancelled; for an acknowledged
-    booking they are the answer's. ``op_key`` is what the idempotency key becomes in the rows. ``is_poll``: it
-    only asked at the address ``status_at`` that an earlier answer (202) gave.
+    ``generation`` and ``location`` say which course is to be changed; of an acknowledged beginning they are the
+    answer's, as ``seats`` are: (dose, session, slot, seat). ``op_key`` is what the idempotency key becomes in
+    the rows. ``until_ms``: the end of a hold, as it was told. ``revision``: at least that of the course then.
+    ``members``: of a household, ``member`` which of them. ``is_rival``: it was sent beside another change.
+    ``is_poll``: it only asked at the address ``status_at`` that an earlier answer (202) gave.
     """
 
-    act: Literal["book", "cancel"]
+    act: Act
     person: str
     key: str
     op_key: str
@@ -37,6 +43,11 @@ class Op(msgspec.Struct, gc=False):
     words: str = ""
     reference: str = ""
     seats: tuple[Seat, ...] = ()
+    until_ms: int = 0
+    revision: int = 1
+    member: int = 0
+    members: int = 1
+    is_rival: bool = False
     is_poll: bool = False
     status_at: str = ""
 
@@ -56,18 +67,22 @@ class History:
         """Seconds since the run began."""
         return time.monotonic() - self._began
 
-    def sent(self, op: Op) -> None:
+    def sent(self, ops: Sequence[Op]) -> None:
         """A request leaves."""
-        self.ops.append(op)
+        self.ops += ops
         self.unanswered += 1
 
-    def ended(self, op: Op) -> None:
+    def ended(self, ops: Sequence[Op]) -> None:
         """It was answered, or given up."""
         self.unanswered -= 1
-        if op.outcome == "ok" and not op.is_poll:
-            for after_s, counts, future in self._waiting:
-                if op.sent_s >= after_s and not future.done() and counts(op):
-                    future.set_result(op.answered_s)
+        for op in ops:
+            if op.outcome == "ok" and not op.is_poll:
+                self._tell(op)
+
+    def _tell(self, op: Op) -> None:
+        for after_s, counts, future in self._waiting:
+            if op.sent_s >= after_s and not future.done() and counts(op):
+                future.set_result(op.answered_s)
 
     async def first_ok(
         self, after_s: float, timeout_s: float, counts: Callable[[Op], bool] = lambda op: True

@@ -44,12 +44,15 @@ from engine.storage.pool import connect_alone, connect_pool
 from tests.faults.checker import CourseRow, Outbox
 from tests.faults.clocks import Clock
 from tests.faults.cluster import Cluster
+from tests.faults.desk import Person
 from tests.faults.disks import POSTGRES_SETTINGS, disk_of, small_disks
-from tests.faults.history import History, Op
+from tests.faults.history import BEGINS, History, Op
 from tests.faults.proxy import Proxy
+from tests.faults.rows import part_events, read_rows
 from tests.faults.trouble import StuckError
-from tests.faults.writers import Person, Place
+from tests.faults.writers import Place
 from tests.servers.processes import family
+from tests.short_holds import campaign_with_holds
 
 # (slots, lines) of each location: some sell out again and again, some never.
 SIZES = {1: (40, 10), 2: (40, 10), 3: (40, 10), 4: (40, 10), 5: (10, 2), 6: (5, 1)}
@@ -58,6 +61,7 @@ PARIS = "Europe/Paris"
 RUNNING_S_MAX = 60.0
 POLL_S = 0.02
 REBUILDS_MAX = 5
+HOLD_S = 3
 # Before a child is started again nobody reads its files: that is when they are meddled with.
 Meddle = Callable[[Path], None]
 # A rebuild begins a new epoch and counts from nothing; the harness adds up what went before.
@@ -69,6 +73,7 @@ begin insert into faults.past values (old.epoch, old.watermark); return null; en
 create trigger faults_note after update on partition for each row
 when (new.epoch <> old.epoch) execute function faults.note();
 """
+HELD = "select count(*) as n from course where state = 'h'"
 PAST_EVENTS = "select coalesce(sum(watermark + 1), 0)::bigint as n from faults.past"
 FORGET = """
 with gone as (
@@ -79,13 +84,6 @@ with gone as (
 delete from appointment a using gone
 where a.person_key = gone.person_key and a.generation = gone.generation
 returning a.seat
-"""
-COURSES = """
-select c.person_key, c.generation, c.location, c.state = 'b' as is_live, c.op,
-  array_agg(array[a.dose, a.session, a.slot, a.seat, a.live::integer])
-    filter (where a.dose is not null) as seats
-from course c left join appointment a using (person_key, kind, generation)
-group by c.person_key, c.kind, c.generation
 """
 
 
@@ -240,7 +238,7 @@ class System:
         """Whether an acknowledgement says that what was struck takes writes: the guard's partition does."""
         if not self.struck:
             return True
-        return op.act == "book" and self._keyspace.of_person(bytes.fromhex(op.person)) in self.struck
+        return op.act in BEGINS and self._keyspace.of_person(bytes.fromhex(op.person)) in self.struck
 
     async def sabotage(self) -> None:
         """What no fault may do: lose courses that Postgres had. Raises ``TimeoutError`` if it has none."""
@@ -269,9 +267,19 @@ class System:
         """Numbers of the partitions' last events, added up: the difference of two is what came between."""
         return sum((await self._ends()).values())
 
+    async def until_holds_are_over(self, timeout_s: float) -> None:
+        """Wait until nothing is held any more. Raises ``TimeoutError``."""
+        async with asyncio.timeout(timeout_s):
+            while (await self._fetch(HELD))[0]["n"]:
+                await asyncio.sleep(1)
+
     async def rows(self) -> list[CourseRow]:
-        """Every course in Postgres with its appointments."""
-        return [_row(row) for row in await self._fetch(COURSES)]
+        """Every course in Postgres, its seats, and what was done to it."""
+        return await read_rows(self._fetch)
+
+    async def part_events(self) -> int:
+        """Events in Postgres of seats that were set aside, or given back, away from home."""
+        return await part_events(self._fetch)
 
     async def quarantined(self) -> int:
         """Events that broke a proof."""
@@ -381,7 +389,13 @@ async def _stand(
         redis = StruckRedis(data, env=clock.environment if clock else None)
         await asyncio.gather(supervisor.start(redis), supervisor.start(postgres))
     settings = Settings(
-        redis.url, postgres.url, data.path / "secrets", ground.partitions, ground.policy, ground.replicas
+        redis.url,
+        postgres.url,
+        data.path / "secrets",
+        ground.partitions,
+        ground.policy,
+        ground.replicas,
+        campaign=campaign_with_holds(data.path, HOLD_S),
     )
     system = System(supervisor, data, postgres, settings, url, ground)
     if isinstance(redis, Cluster):
@@ -449,16 +463,3 @@ def _plans() -> Iterator[SessionPlan]:
             starts_at = on.replace(hour=7, minute=0, second=0, microsecond=0)
             mask = bytes(seats.all_free(slots, lines))
             yield SessionPlan(location, "pfizer", on.date(), starts_at, 5, slots, lines, mask)
-
-
-def _row(row: Any) -> CourseRow:
-    all_seats = [tuple(fields) for fields in row["seats"] or ()]
-    return CourseRow(
-        person=row["person_key"].hex,
-        generation=row["generation"],
-        location=row["location"],
-        is_live=row["is_live"],
-        op_key=bytes(row["op"][:8]).hex(),
-        seats=tuple(fields[:4] for fields in all_seats),
-        live_seats=tuple(fields[:4] for fields in all_seats if fields[4]),
-    )

@@ -16,6 +16,17 @@ README = Path(__file__).with_name("README.md")
 BEGIN, END = "<!-- written by ./dosebook faults --readme -->", "<!-- end -->"
 BEGIN_OUTAGES, END_OUTAGES = "<!-- outages, written by the same -->", "<!-- end of outages -->"
 ELSEWHERE = "(no fault to blame)"
+ACTS = {
+    "book": "booked",
+    "hold": "held",
+    "confirm": "confirmed",
+    "extend": "extended",
+    "expired": "expired",
+    "move": "moved",
+    "drop": "second doses given up",
+    "cancel": "cancelled",
+    "household": "households",
+}
 
 
 def append(path: Path, round_: Round) -> None:
@@ -108,11 +119,14 @@ def totals(rounds: Sequence[Round]) -> str:
     outcomes = sum((Counter(one.outcomes) for one in rounds), Counter[str]())
     faults = sum(len(one.faults) for one in rounds)
     told = ", ".join(f"{count:,} {name}" for name, count in sorted(outcomes.items()))
+    acts = sum((Counter(one.acts) for one in rounds), Counter[str]())
+    done = ", ".join(f"{acts[name]:,} {words}" for name, words in ACTS.items())
     clean, stuck = sum(one.is_clean for one in rounds), sum(bool(one.stuck) for one in rounds)
     return (
         f"{faults} faults in {len(rounds)} rounds, {clean} of them clean, the audit's figures included,"
         f" {stuck} ended before their verdict;"
-        f" requests: {told}; replies lost on purpose: {sum(one.replies_lost for one in rounds):,};"
+        f" requests: {told}; acknowledged: {done};"
+        f" replies lost on purpose: {sum(one.replies_lost for one in rounds):,};"
         f" the protocol's known exposure met {sum(one.exposed for one in rounds)} times."
     )
 

@@ -1,4 +1,4 @@
-"""The load: writers who book, ask again with the same key, book once more beside it, and cancel.
+"""The load: writers who book, hold, confirm, extend, move, give up a dose or all, alone or as a household.
 
 Each writer has people of its own and asks again until it knows, as a patient client does. Whatever is sent
 and answered goes into the history. Nothing is sent twice below a record of the history.
@@ -6,36 +6,34 @@ and answered goes into the history. Nothing is sent twice below a record of the 
 
 import asyncio
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
-from hashlib import sha256
+from collections.abc import Callable, Coroutine, Sequence
 from random import Random
 from typing import Any
 
 import msgspec
 
-from engine.privacy.references import References
-from loadtests.http import Client, NoAnswer, Reply
-from tests.faults.history import History, Op, Outcome
+from tests.faults.desk import Course, Desk, Person, Wishes
+from tests.faults.history import BEGINS, Act, Op
 
 WRITERS = 256
 DEADLINE_S = 10.0
-KEY_BYTES = 8
 OPEN = {"unknown", "away"}
 PAUSE_S_MAX = 0.3
 # A writer that does not learn an outcome by then gives up; its last record stays unknown.
 RESOLVE_S_MAX = 120.0
+HOUSEHOLDS, HOLDS, ELSEWHERE = 0.12, 0.35, 0.2
+HOUSEHOLD_MAX, NEIGHBOURS = 4, 4
 TWINS, RIVALS = 0.15, 0.1
-CANCELS, REPEATS = 0.6, 0.2
 # Who was told 202 asks at the address that it came with until it is known, or sends the write again.
 POLLS = 0.5
-
-
-class Once(Client):
-    """A client that never sends a request again by itself."""
-
-    async def _exchange(self, request: bytes) -> Reply:
-        return await self._exchange_on(self._rested() or await self._connect(), request)
+# What is done with a hold (the rest is left until it is over), and with a booked course.
+CONFIRMS, EXTENDS, GIVES_BACK = 0.55, 0.2, 0.08
+MOVES, DROPS, CANCELS, REPEATS = 0.4, 0.1, 0.3, 0.12
+REPEATS_AFTER = 0.25
+# A course may go through eight changes; sometimes one more is asked for.
+CHANGES_MAX = 8
+LATER_S = (0.5, 4.0)
+Again = Callable[[], Coroutine[Any, Any, list[Op]]]
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -46,84 +44,11 @@ class Place(msgspec.Struct, frozen=True):
     slots: int
 
 
-class Person(msgspec.Struct, frozen=True):
-    """Somebody to book for: the person key in hex, and the reference that the API takes."""
+class Life(msgspec.Struct):
+    """Courses that began together, while they are held; then each is one of its own. ``asked``: asks again."""
 
-    key: str
-    reference: str
-
-
-class Desk:
-    """Sends one request and writes down what came of it."""
-
-    def __init__(self, client: Client, history: History, references: References) -> None:
-        self._client = client
-        self.history = history
-        self._references = references
-
-    async def book(self, person: Person, key: str, wishes: dict[str, Any]) -> Op:
-        """Ask for a booking once."""
-        op = Op("book", person.key, key, op_key(person.key, key), self.history.now_s())
-        body = msgspec.json.encode({"person": person.reference, **wishes})
-        reply = await self._ask(op, b"POST", "/v1/bookings", body)
-        if reply is not None and op.outcome == "ok":
-            self._read_booking(op, reply.json())
-        return op
-
-    async def cancel(self, booked: Op, key: str) -> Op:
-        """Ask for a cancellation once."""
-        op = Op("cancel", booked.person, key, op_key(booked.person, key), self.history.now_s())
-        op.generation, op.location, op.reference = booked.generation, booked.location, booked.reference
-        await self._ask(op, b"DELETE", f"/v1/bookings/{booked.reference}", b"")
-        return op
-
-    async def status(self, asked: Op) -> Op:
-        """Ask once, at the address that a 202 came with, what became of a write."""
-        op = msgspec.structs.replace(
-            asked,
-            sent_s=self.history.now_s(),
-            answered_s=float("inf"),
-            outcome="unknown",
-            status=0,
-            words="",
-            is_poll=True,
-        )
-        reply = await self._ask(op, b"GET", asked.status_at, b"")
-        if reply is not None and op.outcome == "ok":
-            self._read_status(op, reply.json())
-        return op
-
-    def _read_status(self, op: Op, told: dict[str, Any]) -> None:
-        """A booking's address says what was booked; that of a cancellation is the booking's own."""
-        if op.act == "cancel":
-            if told["status"] != "cancelled":
-                op.outcome, op.words = "unknown", "not yet"
-        elif told["status"] == "not-booked":
-            op.outcome, op.words = "refused", "not-booked"
-        else:
-            self._read_booking(op, told)
-
-    def _read_booking(self, op: Op, told: dict[str, Any]) -> None:
-        op.reference = told["booking"]
-        ref = self._references.booking(op.reference)
-        if ref is not None and ref.person.hex() == op.person:
-            op.generation, op.location = ref.generation, ref.location
-        op.seats = tuple((a["dose"], a["session"], a["slot"], a["seat"]) for a in told["appointments"])
-
-    async def _ask(self, op: Op, method: bytes, path: str, body: bytes) -> Reply | None:
-        self.history.sent(op)
-        reply: Reply | None = None
-        try:
-            reply = await self._client.request(method, path, body, "" if op.is_poll else op.key)
-            op.status = reply.status
-            op.status_at = reply.location if reply.status == 202 else op.status_at
-            op.outcome, op.words = outcome_of(reply)
-        except NoAnswer as none:
-            op.words = str(none)
-        finally:
-            op.answered_s = self.history.now_s()
-            self.history.ended(op)
-        return reply
+    courses: list[Course]
+    asked: list[Again]
 
 
 class Writer:
@@ -139,109 +64,242 @@ class Writer:
         pause_s: float = 0.0,
     ) -> None:
         self._desk = desk
-        self._people = list(people)
+        self._people = {person.key: person for person in people}
         self._places = places
         self._chance = chance
         self._history = desk.history
         self._stop = stop
         self._pause_s = pause_s
-        # Who has a booking: the acknowledged op, and what was asked.
-        self._booked: dict[str, tuple[Op, dict[str, Any]]] = {}
+        self._lives: dict[str, Life] = {}
+        # Who left a hold: when to try again.
+        self._later: dict[str, float] = {}
 
     async def run(self) -> None:
         """Work."""
         while not self._stop.is_set() and self._people:
             if self._pause_s:
                 await asyncio.sleep(self._chance.uniform(0, 2 * self._pause_s))
-            person = self._chance.choice(self._people)
-            if person.key in self._booked:
-                await self._go_on(person)
-            else:
-                await self._begin(person)
+            if not await self.step():
+                await asyncio.sleep(self._chance.uniform(0.05, PAUSE_S_MAX))
+
+    async def step(self) -> bool:
+        """One thing for somebody; False where they wait for the end of a hold."""
+        person = self._chance.choice(list(self._people.values()))
+        if person.key in self._lives:
+            await self._go_on(self._lives[person.key])
+        elif self._later.get(person.key, 0.0) <= self._history.now_s():
+            await self._begin(person)
+        else:
+            return False
+        return True
 
     async def _begin(self, person: Person) -> None:
-        """Book: alone, twice at once with one key, or twice at once with two."""
-        draw, key, wishes = self._chance.random(), self._key(), self._wishes()
-        asks = [self._book(person, key, wishes)]
+        """Book or hold: alone, twice at once with one key, twice at once with two, or with others."""
+        free = [one for one in self._people.values() if one.key not in self._lives and one is not person]
+        group = [person]
+        if self._chance.random() < HOUSEHOLDS:
+            group += self._chance.sample(free, min(len(free), self._chance.randrange(1, HOUSEHOLD_MAX)))
+        act: Act = "hold" if self._chance.random() < HOLDS else "book"
+        first = self._asking(group, act)
+        asks, draw = [first], self._chance.random()
         if draw < TWINS:
-            asks.append(self._book(person, key, wishes))
+            asks.append(first)
         elif draw < TWINS + RIVALS:
-            asks.append(self._book(person, self._key(), self._wishes()))
-        told = await asyncio.gather(*asks)
-        if not any(op.outcome == "ok" for op in told) and any(op.words == "already-booked" for op in told):
-            # By a copy whose answer was lost; nobody has the reference, so this person is done.
-            self._people.remove(person)
+            asks.append(self._asking(group, act))
+        answers = await asyncio.gather(*(self._resolved(ask) for ask in asks))
+        won = [(ask, ops) for ask, ops in zip(asks, answers, strict=True) if ops[0].outcome == "ok"]
+        if won:
+            # A rival can come after a hold that is over: the later course is the one that they have.
+            self._begun(group, *max(won, key=lambda one: one[1][0].generation))
+        elif any(ops[0].words == "already-booked" for ops in answers):
+            self._lost(group)
 
-    async def _go_on(self, person: Person) -> None:
-        """Cancel a booking, ask for it again, or try to get a second one."""
-        booked, wishes = self._booked[person.key]
+    def _asking(self, group: Sequence[Person], act: Act) -> Again:
+        key, wishes = self._key(), self._wished(len(group))
+        return lambda: self._desk.begin(group, key, wishes, act)
+
+    def _begun(self, group: Sequence[Person], ask: Again, ops: Sequence[Op]) -> None:
+        courses = [
+            Course(person, op.generation, op.location, op.reference, op.seats, is_held=op.act == "hold")
+            for person, op in zip(group, ops, strict=True)
+        ]
+        if courses[0].is_held:
+            self._live(Life(courses, [ask]))
+            return
+        for course in courses:
+            self._live(Life([course], [ask] if len(courses) == 1 else []))
+
+    def _live(self, life: Life) -> None:
+        for course in life.courses:
+            self._lives[course.person.key] = life
+
+    def _over(self, life: Life) -> None:
+        for course in life.courses:
+            del self._lives[course.person.key]
+
+    def _lost(self, group: Sequence[Person]) -> None:
+        """Somebody has a hold that was left, and waits, or a course whose answer was lost, and is done."""
+        for person in group:
+            if person.key in self._later:
+                self._later[person.key] = self._history.now_s() + self._chance.uniform(*LATER_S)
+            elif len(group) == 1:
+                # By a copy whose answer was lost; nobody has the reference, so this person is done.
+                del self._people[person.key]
+
+    async def _go_on(self, life: Life) -> None:
+        await (self._go_on_held(life) if life.courses[0].is_held else self._go_on_booked(life))
+
+    async def _go_on_held(self, life: Life) -> None:
+        """Confirm, extend, give back, or leave."""
         draw = self._chance.random()
-        if draw < CANCELS:
-            await self._cancel(person, booked)
-        elif draw < CANCELS + REPEATS:
-            await self._resolved(lambda: self._desk.book(person, booked.key, wishes))
+        if draw < CONFIRMS:
+            await self._confirm(life)
+        elif draw < CONFIRMS + EXTENDS:
+            if await self._change(life, "extend") == "hold-over":
+                self._over(life)
+        elif draw < CONFIRMS + EXTENDS + GIVES_BACK:
+            for course in life.courses:
+                own = Life([course], [])
+                self._live(own)
+                await self._cancel(own)
         else:
-            await self._book(person, self._key(), self._wishes())
+            self._over(life)
+            for course in life.courses:
+                self._later[course.person.key] = self._history.now_s() + self._chance.uniform(*LATER_S)
 
-    async def _book(self, person: Person, key: str, wishes: dict[str, Any]) -> Op:
-        op = await self._resolved(lambda: self._desk.book(person, key, wishes))
-        if op.outcome == "ok":
-            self._booked[person.key] = (op, wishes)
-        return op
+    async def _confirm(self, life: Life) -> None:
+        words = await self._change(life, "confirm")
+        if words == "hold-over":
+            self._over(life)
+        elif not words:
+            for course in life.courses:
+                course.is_held = False
+                self._live(Life([course], life.asked if len(life.courses) == 1 else []))
 
-    async def _cancel(self, person: Person, booked: Op) -> None:
-        key = self._key()
-        op = await self._resolved(lambda: self._desk.cancel(booked, key))
-        if op.outcome == "ok":
-            del self._booked[person.key]
+    async def _go_on_booked(self, life: Life) -> None:
+        """Move, give up dose 2, cancel, ask again, or try to get a second course."""
+        draw, course = self._chance.random(), life.courses[0]
+        if draw < MOVES and course.moves <= CHANGES_MAX:
+            await self._move(life)
+        elif draw < MOVES + DROPS and course.moves <= CHANGES_MAX and 2 in course.doses:
+            await self._change(life, "drop")
+        elif draw < MOVES + DROPS + CANCELS:
+            await self._cancel(life)
+        elif draw < MOVES + DROPS + CANCELS + REPEATS:
+            await self._repeat(life)
         else:
-            self._people.remove(person)
+            await self._resolved(self._asking([course.person], "book"))
 
-    async def _resolved(self, ask: Any) -> Op:
-        """Ask until the outcome is known."""
-        deadline_s, pending_s, address = self._history.now_s() + RESOLVE_S_MAX, 0.0, ""
-        # The address of a booking tells its fate; that of a cancellation only tells if it has happened.
-        only_polls = False
-        op: Op = await ask()
-        while op.outcome in OPEN and self._history.now_s() < deadline_s:
-            if op.status == 202:
-                if not pending_s:
-                    only_polls = op.act == "book" and self._chance.random() < POLLS
-                pending_s, address = pending_s or op.answered_s, op.status_at
+    async def _move(self, life: Life) -> None:
+        """One dose or both, also one that was given up; sometimes to two places at once."""
+        course = life.courses[0]
+        wishes = self._wishes()
+        if course.doses == {1}:
+            wishes.pop(self._chance.choice(["dose1", ""]), None)
+        elif self._chance.random() < 0.6:
+            wishes.pop(self._chance.choice(["dose1", "dose2"]))
+        rivals = self._chance.random() < RIVALS and course.doses == {1, 2}
+        await self._change(life, "move", wishes, self._wishes() if rivals else None)
+
+    async def _cancel(self, life: Life) -> None:
+        if not await self._change(life, "cancel"):
+            self._over(life)
+            if self._chance.random() < REPEATS_AFTER:
+                await self._repeat(life)
+
+    async def _repeat(self, life: Life) -> None:
+        """Ask once more for something that was granted: the answer is the old one."""
+        if life.asked:
+            await self._resolved(self._chance.choice(life.asked))
+
+    async def _change(
+        self, life: Life, act: Act, wishes: Wishes | None = None, rival: Wishes | None = None
+    ) -> str:
+        """Why it was refused, empty where it was not. Nobody goes on with what stays unknown."""
+        asks = [self._changing(act, life, wishes)]
+        if rival is not None:
+            asks.append(self._changing(act, life, rival))
+        elif self._chance.random() < TWINS:
+            asks.append(asks[0])
+        answers = await asyncio.gather(
+            *(self._resolved(ask, life.courses, is_rival=rival is not None) for ask in asks)
+        )
+        granted = [ask for ask, ops in zip(asks, answers, strict=True) if ops[0].outcome == "ok"]
+        if any(ops[0].outcome in OPEN for ops in answers) or (act == "cancel" and not granted):
+            for course in life.courses:
+                self._lives.pop(course.person.key, None)
+                self._people.pop(course.person.key, None)
+            return "unknown"
+        if not granted:
+            return answers[0][0].words
+        life.asked += granted if len(life.courses) == 1 else []
+        self._changed(life, act, [ops for ops in answers if ops[0].outcome == "ok"], len(set(granted)))
+        return ""
+
+    def _changing(self, act: Act, life: Life, wishes: Wishes | None) -> Again:
+        key, courses = self._key(), list(life.courses)
+        return lambda: self._desk.change(act, courses, key, wishes)
+
+    def _changed(self, life: Life, act: Act, told: Sequence[list[Op]], count: int) -> None:
+        for n, course in enumerate(life.courses):
+            course.revision += count
+            course.moves += count if act in {"move", "drop"} else 0
+            if act in {"move", "drop"}:
+                course.seats = told[0][n].seats
+            for ops in told:
+                ops[n].revision = course.revision
+
+    async def _resolved(self, ask: Again, of: Sequence[Course] = (), *, is_rival: bool = False) -> list[Op]:
+        """Ask until the outcome is known. ``of``: the courses that are changed."""
+        deadline_s, pending_s = self._history.now_s() + RESOLVE_S_MAX, 0.0
+        address, only_polls = "", False
+        ops = await ask()
+        self._mark(ops, of, is_rival=is_rival)
+        while ops[0].outcome in OPEN and self._history.now_s() < deadline_s:
+            op = ops[0]
+            if op.status == 202 and not pending_s:
+                # The address tells the fate of one booking, not that of a household.
+                only_polls = op.act in BEGINS and len(ops) == 1 and self._chance.random() < POLLS
+                pending_s, address = op.answered_s, op.status_at
             await asyncio.sleep(self._chance.uniform(0.02, PAUSE_S_MAX))
-            if address and (only_polls or (op.act == "cancel" and self._chance.random() < POLLS)):
-                op = await self._desk.status(msgspec.structs.replace(op, status_at=address))
+            if address and only_polls:
+                ops = [await self._desk.status(msgspec.structs.replace(op, status_at=address))]
             else:
-                op = await ask()
+                ops = await ask()
+            self._mark(ops, of, is_rival=is_rival)
         if pending_s:
             self._history.resolved.append((pending_s, self._history.now_s()))
-        return op
+        return ops
+
+    def _mark(self, ops: Sequence[Op], of: Sequence[Course], *, is_rival: bool) -> None:
+        for op, course in zip(ops, of, strict=False):
+            op.is_rival, op.revision = is_rival, course.revision
 
     def _key(self) -> str:
         return str(uuid.UUID(int=self._chance.getrandbits(128)))
 
-    def _wishes(self) -> dict[str, Any]:
+    def _wishes(self) -> Wishes:
+        """Both doses, mostly at one place."""
         place = self._chance.choice(self._places)
+        other = self._chance.choice(self._places) if self._chance.random() < ELSEWHERE else place
         return {
-            f"dose{n + 1}": {"session": session, "slot": self._chance.randrange(place.slots)}
-            for n, session in enumerate(place.sessions)
+            f"dose{n + 1}": {"session": at.sessions[n], "slot": self._chance.randrange(at.slots)}
+            for n, at in enumerate((place, other))
         }
 
-
-def outcome_of(reply: Reply) -> tuple[Outcome, str]:
-    """What a status means to a client, and the problem's name."""
-    if reply.status in (200, 201):
-        return "ok", ""
-    if reply.status == 202:
-        return "unknown", "pending"
-    with suppress(msgspec.DecodeError, AttributeError):
-        name = str(reply.json().get("type", "")).rpartition(":")[2]
-        if reply.status == 503:
-            return ("unknown" if name == "no-answer" else "away"), name
-        return ("refused" if reply.status < 500 else "unknown"), name
-    return "unknown", f"status {reply.status}"
-
-
-def op_key(person: str, key: str) -> str:
-    """What an idempotency key becomes in the rows."""
-    return sha256(bytes.fromhex(person) + key.encode()).digest()[:KEY_BYTES].hex()
+    def _wished(self, count: int) -> list[Wishes]:
+        """What people who begin together wish for: one place, neighbouring first doses."""
+        if count == 1:
+            return [self._wishes()]
+        place = self._chance.choice(self._places)
+        first = self._chance.randrange(max(1, place.slots - NEIGHBOURS))
+        return [
+            {
+                "dose1": {
+                    "session": place.sessions[0],
+                    "slot": min(first + self._chance.randrange(NEIGHBOURS), place.slots - 1),
+                },
+                "dose2": {"session": place.sessions[1], "slot": self._chance.randrange(place.slots)},
+            }
+            for _ in range(count)
+        ]
