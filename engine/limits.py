@@ -28,6 +28,9 @@ SILENT_AGAIN_S_MAX = 0.2
 REDIS_CONNECTIONS_MAX = PIPELINES_MAX + 3
 # Attempts to claim a guard whose holder has to be resolved first. Beyond it: unknown, ask again.
 CLAIM_ATTEMPTS_MAX = 3
+# How often a batch is folded and proved again without the events that broke a proof. Beyond it, what
+# depended on one of them goes to quarantine with it.
+REFOLDS_MAX = 4
 # Events that the persister reads per partition and round, and so rows of one transaction.
 PERSIST_EVENTS_MAX = 2_000
 # Persisted events kept in an outbox for readers that are a little behind; one further behind reloads.
@@ -298,7 +301,7 @@ GROWTH: tuple[Growth, ...] = (
         (OUTBOX_TAIL_EVENTS + TRIM_EVENTS_MIN) * PARTITIONS_MAX,
         "Trimmed by the persister; a reader that is further behind reloads.",
     ),
-    Growth("library", "redis", 400_000, 1, "With its Lua machine. Replaced when it is loaded again."),
+    Growth("library", "redis", 600_000, 1, "With its Lua machine. Replaced when it is loaded again."),
     Growth(
         "buffers of connections",
         "redis",
@@ -331,7 +334,7 @@ GROWTH: tuple[Growth, ...] = (
     Growth(
         "line of an acknowledgement log",
         "disk",
-        180,
+        240,
         None,
         "Written by test clients only; the audit reads all of it into memory. Start a new file for each run.",
     ),
@@ -376,7 +379,7 @@ GROWTH: tuple[Growth, ...] = (
         None,
         f"At most one a day for each alert and location; deleted after {WAITLIST_KEPT_DAYS} days.",
     ),
-    Growth("schema", "postgres", 10_000_000, 1, "An empty database."),
+    Growth("schema", "postgres", 12_000_000, 1, "An empty database."),
     Growth("session in catalogue and board", "api", 1_200, SESSIONS_PLANNED, "Read at the start only."),
     Growth(
         "operation queued or under way, with its booking",
@@ -403,7 +406,7 @@ GROWTH: tuple[Growth, ...] = (
     Growth(
         "event of a round",
         "persister",
-        2_000,
+        3_500,
         max(PERSIST_EVENTS_MAX, PERSIST_PARTITION_EVENTS_MIN * PARTITIONS_MAX),
         "The rest is read in the next round.",
     ),
