@@ -1,6 +1,6 @@
 """20,000 operations of every kind over HTTP, a thousand clients at once, on few seats; then nothing is wrong.
 
-People book, hold, confirm, extend, move, give up a dose or all, alone and as households, ask twice at once and
+People book, hold, confirm, extend, move, give up a dose or all, alone and as households, twice at once and
 once more. What they were told is held against Postgres by a checker that shares no code with the engine
 (``tests/faults/checker.py``), and against both stores by the audit.
 """
@@ -46,7 +46,7 @@ from tests.faults.writers import Place, Writer
 from tests.short_holds import campaign_with_holds
 
 OPERATIONS = int(os.environ.get("DOSEBOOK_MIXED_OPERATIONS", "20000"))
-CLIENTS, PEOPLE_EACH, CONNECTIONS, HOLD_S = 1_000, 4, 256, 3
+CLIENTS, PEOPLE_EACH, CONNECTIONS, HOLD_S = 1_000, 4, 256, 10
 # (slots, lines) of each location: some sell out again and again.
 SIZES = {1: (40, 20), 2: (40, 20), 3: (40, 10), 4: (40, 10), 5: (10, 2), 6: (5, 1), 7: (20, 4), 8: (20, 4)}
 DAYS = (2, 32)

@@ -139,6 +139,12 @@ class Asked(msgspec.Struct):
         return not all(op.status and op.answered_s < self.last.sent_s for op in open_ones)
 
     @property
+    def until_s(self) -> float:
+        """When it was done at the latest."""
+        told = self.told
+        return float("inf") if told is None else told.answered_s
+
+    @property
     def last(self) -> Op:
         """The last copy that was sent."""
         return max(self.copies, key=lambda op: op.sent_s)
@@ -350,13 +356,13 @@ def _held_twice(asked: Mapping[Key, Asked], changes: Mapping[CourseKey, list[Ask
         if told is None or told.act not in SEATS:
             continue
         mine = changes.get((told.person, told.generation), [])
-        others = [other.op for other in mine if other.op.op_key != told.op_key]
+        others = [other for other in mine if other.op.op_key != told.op_key]
         confirmed = [c.told for c in mine if c.told is not None and c.op.act == "confirm"]
         if told.act == "hold" and not confirmed:
             continue
         sent_s = min(op.sent_s for op in one.copies)
-        ended = _first_sent((op for op in others if op.act == "cancel"), sent_s)
-        left = _first_sent((op for op in others if op.act in {"cancel", "move", "drop"}), sent_s)
+        ended = _first_sent((o for o in others if o.op.act == "cancel"), sent_s)
+        left = _first_sent((o for o in others if o.op.act in {"cancel", "move", "drop"}), sent_s)
         if told.act in BEGINS:
             holders[told.person].append((told.answered_s, ended, told))
         for seat in told.seats:
@@ -365,8 +371,10 @@ def _held_twice(asked: Mapping[Key, Asked], changes: Mapping[CourseKey, list[Ask
         yield from _overlaps(what, times)
 
 
-def _first_sent(ops: Iterable[Op], after_s: float) -> float:
-    return min((op.sent_s for op in ops if op.sent_s >= after_s), default=float("inf"))
+def _first_sent(others: Iterable[Asked], after_s: float) -> float:
+    """When the first of those left that may have been done after that; one may have been sent before it."""
+    later = (one for one in others if one.until_s > after_s)
+    return min((op.sent_s for one in later for op in one.copies), default=float("inf"))
 
 
 def _overlaps(what: object, times: list[tuple[float, float, Op]]) -> Iterator[Finding]:

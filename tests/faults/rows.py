@@ -12,14 +12,15 @@ Key = tuple[str, int]
 KEY_BYTES = 8
 COURSES = "select person_key, generation, location, state::text as state, op from course"
 SEATS = """
-select person_key, generation, dose, session, slot, seat, revision, left_revision, live, joined from appointment
+select person_key, generation, dose, session, slot, seat, revision, left_revision, live, joined
+from appointment
 """
 CHANGES = """
 select person_key, generation, act::text as act, op, revision,
   round(extract(epoch from at) * 1000)::bigint as at_ms
 from change order by revision
 """
-# A part's own partition tells that it was set aside, once for all doses of a revision, and of each that ended.
+# Of a part is told that it was set aside, once for all doses of a revision, and that it was given back, each.
 PART_EVENTS = """
 select (
   select count(*) from (
