@@ -33,7 +33,7 @@ NEAR_FACTOR, EARLY_FACTOR = 0.55, 0.8
 NOTHING_NEAR = "nothing-near"
 ALREADY_BOOKED = "already-booked"
 # Refusals after which there is nothing to do but look again.
-_LOOK_AGAIN = {"slot-full", "session-closed", "superseded", "slot-past", "hold-over"}
+_LOOK_AGAIN = {"slot-full", "session-closed", "superseded", "slot-past", "hold-over", "nothing-free"}
 # Refusals of a vaccine, not of a person: they look for one that everybody of their age may have.
 _ANOTHER_VACCINE = {"vaccine-not-admitted", "cohort-not-open"}
 FOR_EVERYBODY = ("pfizer", "moderna")
@@ -318,15 +318,15 @@ class Citizen:
         self._log("cancel", booking)
         self._figures.cancelled += 1
 
-    async def book_together(self, members: Sequence[object]) -> list[Booking] | None:
-        """Book for a household under a new key; None where that was refused. Raises ``Unanswered``."""
-        reply = await self._write(b"POST", "/v1/households", {"members": members})
+    async def book_together(self, keys: Sequence[str]) -> list[Booking] | None:
+        """The first that suits all of them; None where nothing does. Raises ``Unanswered``."""
+        near = {"postcode": self._person.postcode, "radius_km": RADII_KM[0]}
+        people = [{"person": key} for key in keys]
+        wish = {"people": people, "near": near, "vaccines": FOR_EVERYBODY}
+        reply = await self._write(b"POST", "/v1/wishes", wish)
         if reply.status == 201:
             return _household.decode(reply.body).bookings
-        reason = _reason_of(reply)
-        if reply.status not in (409, 422) or reason not in _LOOK_AGAIN | _ANOTHER_VACCINE:
-            raise self._unexpected("household", reply)
-        self._figures.refused[reason] += 1
+        self._refusal(reply)
         return None
 
     def acknowledge(self, booking: Booking) -> Booking:
@@ -420,15 +420,13 @@ async def visit_together(people: Sequence[Person], desk: Desk) -> int:
 
 
 async def _book_together(citizens: Sequence[Citizen], desk: Desk) -> int:
-    """One try: the same times for all. How many have booked: all or none."""
+    """One wish for all. How many have booked: all or none."""
     head = citizens[0]
     try:
         keys = [await citizen.register() for citizen in citizens]
-        plan = choose(head.random, await head.search(RADII_KM[0]))
-        if plan is None:
-            return 0
         await head.think()
-        bookings = await head.book_together([{"person": key, **wished(plan)} for key in keys])
+        desk.figures.households_asked += 1
+        bookings = await head.book_together(keys)
     except Unanswered:
         # Each asks for himself, and so learns what became of it.
         return 0

@@ -84,6 +84,7 @@ class Figures:
         self.not_moved = 0
         self.second_doses_cancelled = 0
         self.households = 0
+        self.households_asked = 0
         self.told: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.first_attempts = 0
@@ -163,6 +164,7 @@ class Figures:
             "not_moved": self.not_moved,
             "second_doses_cancelled": self.second_doses_cancelled,
             "households": self.households,
+            "households_asked": self.households_asked,
             "told": self.told,
             "refused": self.refused,
             "first_attempts": self.first_attempts,

@@ -68,6 +68,7 @@ class Report(msgspec.Struct, frozen=True):
     not_moved: int
     second_doses_cancelled: int
     households: int
+    households_asked: int
     first_attempts: int
     first_successes: int
     second_tries: int
@@ -138,6 +139,7 @@ def report_of(
         not_moved=line.not_moved,
         second_doses_cancelled=line.second_doses_cancelled,
         households=line.households,
+        households_asked=line.households_asked,
         first_attempts=line.first_attempts,
         first_successes=line.first_successes,
         second_tries=line.second_tries,
@@ -183,7 +185,7 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ("booked", f"{report.booked:,} booked both doses, {report.cancelled:,} of them cancelled afterwards"),
         (
             "of them",
-            f"{report.confirmed:,} held first, {report.households:,} households, {report.moved:,} moved,"
+            f"{report.confirmed:,} held first, {report.households:,} of {report.households_asked:,} households, {report.moved:,} moved,"
             f" {report.second_doses_cancelled:,} gave up the second dose",
         ),
         ("left without", counts(report.told)),

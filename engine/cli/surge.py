@@ -42,6 +42,7 @@ class Line(msgspec.Struct, frozen=True):
     not_moved: int = 0
     second_doses_cancelled: int = 0
     households: int = 0
+    households_asked: int = 0
     told: dict[str, int] = {}
     refused: dict[str, int] = {}
     first_attempts: int = 0

@@ -63,7 +63,7 @@ def test_seats_are_scarce_and_all_that_there_are_can_be_had(
     # A seat that was cancelled can be had by the next. Some hold first, move, or come together.
     assert first["held"] == first["confirmed"] > 0
     assert first["moved"] + first["not_moved"] > 0
-    assert first["households"] > 0
+    assert first["households_asked"] > 0
     assert 0 < first["booked"] - first["cancelled"] <= round(0.65 * CITIZENS)
     assert first["told"]["nothing-near"] > 0
 

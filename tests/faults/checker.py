@@ -180,8 +180,8 @@ def check_outboxes(
 ) -> list[Finding]:
     """No gap: in the streams, up to Postgres' watermark, and against the number of things that happened.
 
-    ``past``: events that Postgres had of epochs that ended with a rebuild. ``parts``: events of seats that were
-    set aside, or given back, away from their course's home.
+    ``past``: events that Postgres had of epochs that ended with a rebuild. ``parts``: events of seats that
+    were set aside, or given back, away from their course's home.
     """
     found, events = [], quarantined + parts - past
     for outbox in outboxes:
@@ -206,7 +206,7 @@ def _by_key(ops: Sequence[Op]) -> dict[Key, Asked]:
     return found
 
 
-# Lost --------------------------------------------------------------------------------------------------------
+# Lost ------------------------------------------------------------------------------------------------------
 
 
 def _lost(
@@ -230,7 +230,7 @@ def _lost(
         else:
             yield from _lost_change(op, row)
     for course, row in by_course.items():
-        yield from _undone(row, asked, changes[course] if course in changes else [])
+        yield from _undone(row, asked, changes.get(course, []))
 
 
 def _lost_change(op: Op, row: CourseRow) -> Iterator[Finding]:
@@ -274,7 +274,7 @@ def _last_granted(changes: Sequence[Asked]) -> dict[str, Op]:
     }
 
 
-# Seats, people, courses, households --------------------------------------------------------------------------
+# Seats, people, courses, households ------------------------------------------------------------------------
 
 
 def _oversold_rows(rows: Sequence[CourseRow], sizes: Mapping[int, Size]) -> Iterator[Finding]:
@@ -342,7 +342,7 @@ def _broken_holds(
             yield Finding("broken_holds", f"{_name(over[0])}: told that it is over", over[0].answered_s)
 
 
-# What clients had, by their own account ----------------------------------------------------------------------
+# What clients had, by their own account --------------------------------------------------------------------
 
 
 def _held_twice(asked: Mapping[Key, Asked], changes: Mapping[CourseKey, list[Asked]]) -> Iterator[Finding]:
@@ -395,7 +395,11 @@ def _answered_differently(asked: Mapping[Key, Asked], rows: Sequence[CourseRow])
         if first is None:
             continue
         told = [op for op in one.copies if op.outcome == "ok"]
-        if first.act in SEATS and len({(op.generation, op.location, op.seats) for op in told}) > 1:
+        # The address that a 202 came with tells of the course as it stands.
+        answers = {op.seats for op in told if not op.is_poll}
+        if first.act in SEATS and (
+            len(answers) > 1 or len({(op.generation, op.location) for op in told}) > 1
+        ):
             words = f"key of {_name(first)} was given {len(told)} answers that differ"
             yield Finding("answered_differently", words, told[-1].answered_s)
         for op in one.copies:

@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.faults.checker import Change, CourseRow, Had
-from tests.faults.history import Seat
 
 Fetch = Callable[[str], Awaitable[list[Any]]]
 Key = tuple[str, int]
+Seat = tuple[int, int, int, int]
 KEY_BYTES = 8
 COURSES = "select person_key, generation, location, state::text as state, op from course"
 SEATS = """

@@ -148,6 +148,10 @@ GOOD: dict[str, tuple[list[Op], list[CourseRow]]] = {
     "asked again after the cancellation": ([booked(), cancelled(), booked(at_s=3)], [dead()]),
     "moved": ([booked(), moved()], [gone()]),
     "moved, and asked for the booking again": ([booked(), moved(), booked(at_s=3)], [gone()]),
+    "moved, and asked at the booking's address": (
+        [booked(), moved(), booked(at_s=3, is_poll=True, seats=MOVED)],
+        [gone()],
+    ),
     "a move without an answer": ([booked(), moved(outcome="unknown", status=0)], [gone()]),
     "the same move, not made": ([booked(), moved(outcome="unknown", status=0)], [row()]),
     "a seat that was moved away from is sold again": (
