@@ -1,6 +1,6 @@
 """What requests and answers say. Requests are strict: an unknown field or a wrong type is refused."""
 
-from datetime import date, datetime, time
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,6 +11,9 @@ from engine import limits
 _Name = Annotated[str, Meta(min_length=1, max_length=100)]
 _Code = Annotated[str, Meta(min_length=1, max_length=40)]
 _Reference = Annotated[str, Meta(min_length=1, max_length=200, description="as the API gave it")]
+_Time = Annotated[
+    str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9])?$", description="as 17:00, or 17:00:00")
+]
 KindName = Literal["primary", "booster"]
 
 # Requests --------------------------------------------------------------------------------------------------
@@ -120,8 +123,8 @@ class WhenIn(
     weekdays: Annotated[list[Annotated[int, Meta(ge=1, le=7)]], Meta(min_length=1, max_length=7)] | None = (
         None
     )
-    after: Annotated[time, Meta(tz=False)] | None = None
-    before: Annotated[time, Meta(tz=False)] | None = None
+    after: _Time | None = None
+    before: _Time | None = None
 
 
 class SomeoneIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):

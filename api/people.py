@@ -1,5 +1,7 @@
 """Reads whom a request is about: references of people, and what rules know of them."""
 
+from datetime import UTC, date, datetime, timedelta
+
 from api.messages import GivenIn, MemberIn, SlotIn, SomeoneIn
 from api.problems import ProblemError, problem
 from api.site import Site
@@ -10,6 +12,9 @@ from engine.domain.person import Given
 from engine.persons.facts import Known, facts_of
 from engine.privacy.references import BookingRef, PersonRef
 from engine.wishes.book import Someone
+
+# Courses record the day as one since 1970.
+_GIVEN_EARLIEST = date(1970, 1, 1)
 
 
 def person_of(site: Site, reference: str, member: int | None = None) -> PersonRef:
@@ -58,5 +63,16 @@ def wishes_of(dose1: SlotIn | None, dose2: SlotIn | None) -> tuple[Wish, ...]:
 
 
 def given_of(data: GivenIn | None) -> Given | None:
-    """The last dose given elsewhere."""
-    return None if data is None else Given(data.vaccine, data.day)
+    """The last dose given elsewhere. Raises ``ProblemError`` for a day that cannot be one."""
+    if data is None:
+        return None
+    if data.day > latest_today():
+        raise ProblemError(problem("given-in-future"))
+    if data.day < _GIVEN_EARLIEST:
+        raise ProblemError(problem("given-impossible"))
+    return Given(data.vaccine, data.day)
+
+
+def latest_today() -> date:
+    """Today where the day begins first: nobody is born tomorrow there."""
+    return (datetime.now(UTC) + timedelta(hours=14)).date()

@@ -90,6 +90,7 @@ KINDS: dict[str, Kind] = {
     "given-already": Kind(
         422, "Dose 1 has been given", "Ask for dose 2 alone, or correct what was said of the last dose."
     ),
+    "given-impossible": Kind(422, "The day of the last dose is not possible", "Correct its day."),
     "given-in-future": Kind(422, "The last dose lies in the future", "Correct its day."),
     "vaccine-not-admitted": Kind(
         422, "This vaccine is not for this person now", "Choose another vaccine, or a later day."

@@ -28,6 +28,9 @@ SILENT_AGAIN_S_MAX = 0.2
 REDIS_CONNECTIONS_MAX = PIPELINES_MAX + 3
 # Attempts to claim a guard whose holder has to be resolved first. Beyond it: unknown, ask again.
 CLAIM_ATTEMPTS_MAX = 3
+# How often a batch is folded and proved again without the events that broke a proof. Beyond it, what
+# depended on one of them goes to quarantine with it.
+REFOLDS_MAX = 4
 # Events that the persister reads per partition and round, and so rows of one transaction.
 PERSIST_EVENTS_MAX = 2_000
 # Persisted events kept in an outbox for readers that are a little behind; one further behind reloads.
@@ -91,7 +94,7 @@ REDIS_BUFFERS_BYTES = 128 * 1024**2
 # maxmemory: the bounds that Pressure measures by. From these shares of them on bookings are slowed down, and
 # holds end. Courses stay in memory, so a used half of it is nothing unusual: memory slows down from
 # MEMORY_SHARE_SLOW of maxmemory on.
-BACKLOG_EVENTS_MAX = 15_000_000
+BACKLOG_EVENTS_MAX = 13_000_000
 MEMORY_SHARE_MAX = 0.8
 MEMORY_SHARE_SLOW = 0.7
 PRESSURE_SLOW = 0.5
@@ -156,8 +159,8 @@ FOLLOW_CHECK_S = 5.0
 STANDING_S = 1.0
 PROBE_S_MAX = 1.0
 # What the stores of one country are laid out for: people, cancellations, claims whose take never came,
-# changes of courses, seats at another location than the course's, holds that run at once, sessions, buckets of
-# people (65,536 a partition, of which a server has a few).
+# changes of courses, seats at another location than the course's, holds that run at once, sessions, buckets
+# of people (65,536 a partition, of which a server has a few).
 PEOPLE_PLANNED = 10_000_000
 CANCELLATIONS_PLANNED = 2_000_000
 TOMBSTONES_PLANNED = 1_000_000
@@ -262,9 +265,9 @@ GROWTH: tuple[Growth, ...] = (
         "redis",
         46,
         CHANGES_PLANNED,
-        "A move, an extension, a confirmation; a course remembers 16. Stays, so that a late duplicate gets its"
-        f" old answer. {_MEMORY} A record of more than 512 bytes turns its bucket into a table, which takes"
-        " several times as much.",
+        "A move, an extension, a confirmation; a course remembers 16. Stays, so that a late duplicate gets"
+        f" its old answer. {_MEMORY} A record of more than 512 bytes turns its bucket into a table, which"
+        " takes several times as much.",
     ),
     Growth(
         "seat elsewhere",
@@ -298,7 +301,7 @@ GROWTH: tuple[Growth, ...] = (
         (OUTBOX_TAIL_EVENTS + TRIM_EVENTS_MIN) * PARTITIONS_MAX,
         "Trimmed by the persister; a reader that is further behind reloads.",
     ),
-    Growth("library", "redis", 400_000, 1, "With its Lua machine. Replaced when it is loaded again."),
+    Growth("library", "redis", 600_000, 1, "With its Lua machine. Replaced when it is loaded again."),
     Growth(
         "buffers of connections",
         "redis",
@@ -309,8 +312,8 @@ GROWTH: tuple[Growth, ...] = (
     Growth(
         "appended to the append-only file by a booking",
         "disk",
-        450,
-        4 * REDIS_MEMORY_BYTES // 450,
+        480,
+        4 * REDIS_MEMORY_BYTES // 480,
         "Rewritten when it is three times what it was after the last rewrite, and that is written beside it:"
         f" four times the memory in all. {_DISK}",
     ),
@@ -331,7 +334,7 @@ GROWTH: tuple[Growth, ...] = (
     Growth(
         "line of an acknowledgement log",
         "disk",
-        180,
+        240,
         None,
         "Written by test clients only; the audit reads all of it into memory. Start a new file for each run.",
     ),
@@ -376,7 +379,7 @@ GROWTH: tuple[Growth, ...] = (
         None,
         f"At most one a day for each alert and location; deleted after {WAITLIST_KEPT_DAYS} days.",
     ),
-    Growth("schema", "postgres", 10_000_000, 1, "An empty database."),
+    Growth("schema", "postgres", 12_000_000, 1, "An empty database."),
     Growth("session in catalogue and board", "api", 1_200, SESSIONS_PLANNED, "Read at the start only."),
     Growth(
         "operation queued or under way, with its booking",
@@ -403,7 +406,7 @@ GROWTH: tuple[Growth, ...] = (
     Growth(
         "event of a round",
         "persister",
-        2_000,
+        3_500,
         max(PERSIST_EVENTS_MAX, PERSIST_PARTITION_EVENTS_MIN * PARTITIONS_MAX),
         "The rest is read in the next round.",
     ),

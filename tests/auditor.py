@@ -1,7 +1,7 @@
 """An auditor that knows the rules of booking and nothing of Redis or Lua.
 
-It is told what was asked, what was answered and what the outboxes told, in the order in which it happened, and says
-when that breaks a rule. Afterwards its picture of the country must be the one in Redis.
+It is told what was asked, what was answered and what the outboxes told, in the order in which it happened,
+and says when that breaks a rule. Afterwards its picture of the country must be the one in Redis.
 """
 
 from collections import defaultdict
@@ -81,7 +81,7 @@ class Auditor:
 
     def __init__(self, locations: tuple[Location, ...]) -> None:
         self.courses: dict[CourseId, Held] = {}
-        # By partition and part: two ops may set seats aside for one revision in two partitions; one of them counts.
+        # By partition and part: two ops may set seats aside for one revision in two partitions; one counts.
         self.parts: dict[tuple[int, codec.PartId], Appointment] = {}
         self.given_back: set[tuple[int, codec.PartId]] = set()
         self.answers: dict[tuple[object, ...], bytes] = {}
@@ -354,9 +354,7 @@ class Auditor:
                 room = self.courses[group.instead].appointments if group.instead else ()
                 self._full(asked, [*before, *mine[: at + 1]], asked.answer[2], room)
 
-    def _full(
-        self, asked: Asked, wishes: list[Wish], dose: int, room: tuple[Appointment, ...] = ()
-    ) -> None:
+    def _full(self, asked: Asked, wishes: list[Wish], dose: int, room: tuple[Appointment, ...] = ()) -> None:
         """There is no seat for the last wish with this dose, after those before it."""
         at = max(at for at, wish in enumerate(wishes) if wish.dose == dose)
         place = (wishes[at].session, wishes[at].slot)

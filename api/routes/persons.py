@@ -1,13 +1,13 @@
 """Registering people."""
 
 import hmac
-from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from litestar import Request, post
 from litestar.handlers import HTTPRouteHandler
 
 from api.messages import HomonymIn, PersonIn, PersonOut
+from api.people import latest_today
 from api.problems import ProblemError, problem
 from api.replies import Reply, reply
 from api.requests import StrictJson, Write, idempotency_key
@@ -50,7 +50,7 @@ def _registered(site: Site, registered: bytes | KeyReused, known: Known) -> Repl
 
 def _known(site: Site, data: PersonIn) -> Known:
     """What references will carry. Raises ``ProblemError``."""
-    if not EARLIEST <= data.birth_date <= _latest_today():
+    if not EARLIEST <= data.birth_date <= latest_today():
         raise ProblemError(problem("birth-date"))
     try:
         return pack_facts(Facts(data.birth_date, tuple(data.groups)), site.engine.rules.campaign)
@@ -75,8 +75,3 @@ def _person(data: PersonIn) -> NewPerson:
         data.phone or "",
         tuple(sorted(set(data.groups))),
     )
-
-
-def _latest_today() -> date:
-    """Today where the day begins first: nobody is born tomorrow there."""
-    return (datetime.now(UTC) + timedelta(hours=14)).date()

@@ -1,6 +1,6 @@
 """Waiting for a seat where none is free: join, see the place, leave; take or refuse what is offered."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from litestar import Request, delete, get, post
@@ -24,7 +24,7 @@ from engine.waitlist.states import EntryState, OfferState, Purpose
 from engine.wishes.waiting import Waiting
 
 EVERY_DAY = 127
-DAYS = 90
+DAYS = timedelta(days=90)
 
 
 def routes(site: Site) -> list[HTTPRouteHandler]:
@@ -111,7 +111,7 @@ def _waiting(site: Site, data: EntryIn) -> Waiting:
         KINDS[data.kind],
         Area(lat, lon, data.near.radius_km),
         first,
-        data.day_max or first + timedelta(days=DAYS),
+        data.day_max or min(first, date.max - DAYS) + DAYS,
         weekdays,
         vaccines,
         Purpose.ALERT if data.alert else Purpose.SEATS,
@@ -133,11 +133,18 @@ async def _entry(site: Site, entry: int) -> EntryOut:
     place = await site.engine.waitlist.entries.place(entry)
     offered = await site.engine.offers.of_entry(entry)
     return EntryOut(
-        str(row.state),
+        _status(row.state, offered),
         row.purpose == Purpose.ALERT,
         None if place is None else PlaceInLineOut(place.before, place.or_more),
         None if offered is None else _offer(site, entry, offered),
     )
+
+
+def _status(state: str, offered: Offered | None) -> str:
+    """An entry is offered something once it is told what: while the seats are being set aside, it waits."""
+    if state in (EntryState.WAITING, EntryState.OFFERED):
+        return str(EntryState.WAITING if offered is None else EntryState.OFFERED)
+    return str(state)
 
 
 def _offer(site: Site, entry: int, offered: Offered) -> OfferOut:

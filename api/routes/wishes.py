@@ -78,6 +78,6 @@ def _point(site: Site, near: NearIn) -> tuple[float, float]:
 
 def _when(data: WhenIn) -> When:
     weekdays = EVERY_DAY if data.weekdays is None else frozenset(day - 1 for day in data.weekdays)
-    return When(
-        data.day_min or date.min, data.day_max or date.max, weekdays, data.after or time.min, data.before
-    )
+    after = time.min if data.after is None else time.fromisoformat(data.after)
+    before = None if data.before is None else time.fromisoformat(data.before)
+    return When(data.day_min or date.min, data.day_max or date.max, weekdays, after, before)

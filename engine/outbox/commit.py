@@ -6,10 +6,12 @@ that has been replaced learns it here (``PersisterReplaced``), its rows undone.
 """
 
 from collections.abc import Mapping, Set
+from itertools import count
 from typing import Any, Literal
 
 import msgspec
 
+from engine import limits
 from engine.domain.course import HERE, Appointment, CourseId
 from engine.errors import EngineFault, PersisterReplaced
 from engine.inventory import codec
@@ -134,14 +136,16 @@ async def _write(
     One that was overtaken is broken only if its partition is ``whole`` (True: all are), and without its end.
     """
     overtaken: set[int] = set()
-    while True:
+    for refolds in count():
         await _stage(connection, fold)
         rows = await connection.fetch(query("batch.broken"))
         # Of an event's reasons the first counts.
         reasons = {row["n"]: row["reason"] for row in reversed(rows)}
         overtaken |= {n for n, reason in reasons.items() if reason == OVERTAKEN}
         if reasons:
-            fold.reject({n: BROKEN_BY.get(reason) or Broken(reason) for n, reason in reasons.items()})
+            broken = {n: BROKEN_BY.get(reason) or Broken(reason) for n, reason in reasons.items()}
+            # What depended on a rejected event is judged again; but where all is broken, not for ever.
+            fold.reject(broken if refolds < limits.REFOLDS_MAX else {**fold.broken, **broken})
         early = [
             entry
             for n, entry in _twice_live(fold)

@@ -154,6 +154,8 @@ def _check_vaccines(
     for dose in doses:
         if dose.session.vaccine not in intervals.vaccines:
             return Refusal(Rule.UNKNOWN_VACCINE, dose.number)
+    if given is not None and given.vaccine not in intervals.vaccines:
+        return Refusal(Rule.UNKNOWN_VACCINE)
     vaccines = {dose.session.vaccine for dose in doses}
     if kind is Kind.PRIMARY and given is not None:
         vaccines.add(given.vaccine)

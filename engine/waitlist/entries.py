@@ -198,7 +198,8 @@ def bar_of(asked: Asked, now: datetime) -> Bar | None:
             and 0 < area.radius_km <= limits.WAITLIST_RADIUS_KM_MAX
         ),
         Bar.DAYS: not (0 <= days <= limits.WAITLIST_DAYS_MAX and 1 <= asked.weekdays <= _EVERY_DAY)
-        or (now.date() - asked.last_day).days > 1,
+        or (now.date() - asked.last_day).days > 1
+        or (asked.first_day - now.date()).days > limits.WAITLIST_DAYS_MAX,
         Bar.VACCINES: len(asked.vaccines) > limits.WAITLIST_VACCINES_MAX,
     }
     return next((bar for bar, is_wrong in wrong.items() if is_wrong), None)

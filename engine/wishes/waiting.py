@@ -79,18 +79,23 @@ class Waitlist:
     def _may(self, waiting: Waiting, location: int) -> list[_May] | Refusal:
         """The vaccines that everybody may have on some of the days; or why there is none."""
         found: list[_May] = []
-        refusal = Refusal(Rule.UNKNOWN_VACCINE)
+        refusals: list[Refusal] = []
         for vaccine in self._wanted(waiting):
             first = self._first_day(waiting, vaccine, location)
             if isinstance(first, Refusal):
-                refusal = first
-            elif first <= waiting.last_day:
+                refusals.append(first)
+            else:
                 found.append(_May(vaccine, first))
-        return found or refusal
+        if found or not refusals:
+            return found or Refusal(Rule.UNKNOWN_VACCINE)
+        # The one that is over first says most.
+        return min(refusals, key=lambda refusal: refusal.dose_from or date.max)
 
     def _wanted(self, waiting: Waiting) -> Iterator[str]:
-        given = waiting.people[0].given
-        for vaccine in sorted(self._office.rules.intervals.vaccines):
+        known, given = self._office.rules.intervals.vaccines, waiting.people[0].given
+        if any(one.given is not None and one.given.vaccine not in known for one in waiting.people):
+            return
+        for vaccine in sorted(known):
             if waiting.vaccines is not None and vaccine not in waiting.vaccines:
                 continue
             if waiting.kind is Kind.PRIMARY and given is not None and vaccine != given.vaccine:
@@ -98,7 +103,7 @@ class Waitlist:
             yield vaccine
 
     def _first_day(self, waiting: Waiting, vaccine: str, location: int) -> date | Refusal:
-        """The first day on which all may have a dose of it, booked today; or why somebody never may."""
+        """The first day on which all may have a dose of it, booked today; or why somebody may not in time."""
         area, today = self._office.locations[location].department, self._today(location)
         first = max(waiting.first_day, today)
         for member, one in enumerate(waiting.people):
@@ -108,9 +113,10 @@ class Waitlist:
             )
             if refusal is None:
                 continue
-            if refusal.basis is not Basis.DOSE or refusal.dose_from is None:
+            from_day = refusal.dose_from
+            if refusal.basis is not Basis.DOSE or from_day is None or from_day > waiting.last_day:
                 return msgspec.structs.replace(refusal, member=member)
-            first = refusal.dose_from
+            first = from_day
         return first
 
     def _shape(self, waiting: Waiting, may: list[_May]) -> str:

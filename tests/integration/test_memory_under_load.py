@@ -17,14 +17,14 @@ from engine.booking.outcomes import Booked, Cancelled
 from engine.booking.resolve import resolve
 from engine.capacity.catalogue import Catalogue
 from engine.capacity.open import Inventory, open_sessions
-from engine.domain.course import Course, Kind
+from engine.domain.course import Course, Kind, Op, Wish
 from engine.errors import StoreFull
 from engine.inventory import codec
 from engine.recovery.sweep import Sweep
 from engine.servers.data_dir import DataDir
 from engine.servers.redis import RedisServer
 from engine.storage import persons
-from tests.deployment import LOCATIONS, Deployment, location, new_op, plans, until
+from tests.deployment import LOCATIONS, Deployment, location, plans, until
 from tests.world import person_key
 
 PARTITIONS = 4
@@ -73,9 +73,10 @@ class Load:
     async def booked(self, person: int) -> Course:
         """Somebody's booking at a location of theirs."""
         number = LARGE[person % len(LARGE)]
+        sessions = self.deployment.sessions(number)
         slot = secrets.randbelow(SLOTS)
-        seeker = Seeker(person_key(person), Kind.PRIMARY, self.deployment.wishes(number, (slot, slot)))
-        request = Request(new_op(), number, (seeker,))
+        wishes = tuple(Wish(dose, session, slot) for dose, session in zip((1, 2), sessions, strict=True))
+        request = Request(new_op(), number, (Seeker(person_key(person), Kind.PRIMARY, wishes),))
         outcome: Any = await start(book(request, self.deployment.placement), self.deployment.batcher)
         assert isinstance(outcome, Booked), outcome
         return outcome.course
@@ -89,6 +90,11 @@ class Load:
         outcome = await start(steps, self.deployment.batcher)
         assert isinstance(outcome, Cancelled), outcome
         self.seen["cancelled"] += 1
+
+
+def new_op() -> Op:
+    """An op that nobody has used."""
+    return Op(secrets.token_bytes(8), bytes(8))
 
 
 @pytest.fixture

@@ -286,7 +286,8 @@ async def test_what_counts_a_seat_that_is_away_waits(
     traveller: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The guard is at home, the seat is not: without the mark there, Postgres must not count it."""
-    is_away, deployment, rests = True, traveller.deployment, []
+    is_away, deployment = True, traveller.deployment
+    rests: list[dict[int, int]] = []
 
     async def mark(self: rounds.Rounds, read: Any) -> dict[int, int]:
         marks = await marking(self, read)
@@ -471,7 +472,7 @@ async def test_a_move_to_a_seat_that_is_taken(deployment: Deployment, persisted:
     wanted = other.appointments[1]
     taken = Appointment(2, wanted.session, wanted.slot, wanted.seat, 2)
     await forger.tell(b"v", (TAKEN, taken), (RELEASED, second))
-    # Released by this very event, but taken before.
+    # The course's own seat is no freer.
     await forger.tell(
         b"v", (TAKEN, Appointment(3, second.session, second.slot, second.seat, 2)), (RELEASED, first)
     )

@@ -204,7 +204,7 @@ def event(
     tail: tuple[int, int, int] = (0, 0, 0),
     course: CourseId | None = None,
 ) -> bytes:
-    """A packed event of the person's course at NOW_MS: what it takes, here and elsewhere, and what it gives back."""
+    """A packed event of the person's course at NOW_MS: what it takes, here or elsewhere, and gives back."""
     told = [codec.Entry(codec.TAKEN if a.where == HERE else codec.JOINED, a) for a in taken]
     told += [codec.Entry(codec.RELEASED if a.where == HERE else codec.LEFT, a) for a in released]
     of = course or CourseId(PERSON, KIND, generation)

@@ -168,3 +168,41 @@ def test_a_remembered_op_does_not_join_the_claim_of_another(world: World) -> Non
     claim = codec.claim(COURSE.person, COURSE.kind, request.op, 1, FAR_MS)
     assert world.step(world.keyspace.of_person(COURSE.person), claim)[0][:1] == b"="
     assert world.guard(PERSON) == before
+
+
+# Households ------------------------------------------------------------------------------------------------
+
+
+def household(world: World, location: int, people: tuple[int, ...] = (1, 2)) -> Request:
+    """A request for these people together."""
+    requests = [world.request(person, location, key="house") for person in people]
+    seekers = tuple(seeker for request in requests for seeker in request.seekers)
+    return Request(requests[0].op, location, seekers)
+
+
+def is_free(world: World, person: int) -> bool:
+    """Whether nothing is in the person's way."""
+    guard = world.guard(person)
+    return guard is None or guard.state == b"f"
+
+
+def test_who_is_refused_for_anothers_sake_is_free(world: World) -> None:
+    world.book(2, FAR_LOCATION)
+    outcome = world.run(book(household(world, 1), world.placement))
+    assert outcome == Refused(Reason.ALREADY_BOOKED, member=1)
+    assert is_free(world, 1)
+
+
+def test_a_refused_household_whose_claims_were_joined_is_free(world: World) -> None:
+    request = household(world, FAR_LOCATION)
+    if world.keyspace.partitions > 1:
+        for seeker in request.seekers:
+            record = codec.claim(seeker.person, seeker.kind, request.op, FAR_LOCATION, FAR_MS)
+            assert world.step(world.keyspace.of_person(seeker.person), record)[0][:1] == b"+"
+    for person in (3, 5, 7):
+        world.book(person, FAR_LOCATION)
+    outcome = world.run(book(request, world.placement))
+    assert isinstance(outcome, Refused)
+    assert (outcome.reason, outcome.member) == (Reason.FULL, 0)
+    assert is_free(world, 1)
+    assert is_free(world, 2)

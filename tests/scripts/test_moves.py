@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.domain.course import Appointment, Op, Wish
+from engine.domain.course import Appointment, CourseId, Op, Wish
 from engine.inventory import codec
 from tests.scripts.by_hand import (
     COURSE,
@@ -134,7 +134,7 @@ def test_each_op_keeps_its_answer_after_others(partition: ByHand) -> None:
         (moved({1, 2}), b"N\0"),
         (moved({1}, (Wish(1, 70_011, 1), Wish(3, 70_011, 1))), b"F\3o\1\0\x04"),
     ],
-    ids=["ahead", "behind", "late", "late-drop", "closed", "no-slot", "two-seats", "two-places", "none", "full"],
+    ids=["ahead", "behind", "late", "late-drop", "closed", "no-slot", "two-seats", "away", "none", "full"],
 )
 def test_what_is_refused_changes_nothing(partition: ByHand, record: bytes, answer: bytes) -> None:
     booked(partition)
@@ -164,7 +164,7 @@ def test_what_takes_does_not_pass_as_what_gives_back(partition: ByHand) -> None:
 
 def test_a_move_makes_room_by_ending_what_is_over(partition: ByHand) -> None:
     booked(partition, mask=b"\0\0")
-    other = codec.CourseId(PERSON, KIND, GENERATION + 9)
+    other = CourseId(PERSON, KIND, GENERATION + 9)
     partition.put_course(b"h", (Appointment(1, 70_011, 1, 6),), until_ms=NOW_MS, course=other)
     after = Appointment(1, 70_011, 1, 6, 2)
     assert partition.answer(moved({1}, TO_SLOT_1)) == answered(2, SECOND, after)

@@ -200,7 +200,7 @@ def test_an_op_keeps_its_answer_after_its_part_was_given_back(away_world: World)
 
 
 def test_a_repeated_move_gives_back_nothing_that_counts(away_world: World) -> None:
-    """Found by reading: read after the move, and moved by another since, its new seat passed for an old one."""
+    """Found by reading: read after the move, and changed since, its new seat passed for an old one."""
     away_world.run(book(two_places(), away_world.placement))
     first = away_world.run(move(away(seen(away_world), b"move----"), away_world.placement))
     read_again = seen(away_world)

@@ -148,7 +148,8 @@ def test_after_the_deadline_nothing_is_booked(world: World) -> None:
     request = world.request(1, 1)
     partition = world.keyspace.of_location(1)
     (seeker,) = request.seekers
-    late = codec.take(codec.Group(request.op, 1, (codec.Member(seeker.person, seeker.kind, 1, seeker.wishes),)))
+    member = codec.Member(seeker.person, seeker.kind, 1, seeker.wishes)
+    late = codec.take(codec.Group(request.op, 1, (member,)))
     fused = b"b" + late[1:]
     claim = codec.claim(seeker.person, seeker.kind, request.op, 1, 1)
     assert world.step(partition, late, fused, claim) == [b"D", b"D", b"D"]

@@ -1,8 +1,8 @@
 """One history: people, processes and a network under a scheduler, against the model of the scripts.
 
-The scheduler may at every step crash a process before or after its call, lose the reply, keep a copy for later,
-deliver it twice or out of order, move a clock, repeat the consumer, let the sweep decide what is in doubt. The auditor
-(``tests/auditor.py``) judges every answer. Same seed, same trace, same hash.
+The scheduler may at every step crash a process before or after its call, lose the reply, keep a copy for
+later, deliver it twice or out of order, move a clock, repeat the consumer, let the sweep decide what is in
+doubt. The auditor (``tests/auditor.py``) judges every answer. Same seed, same trace, same hash.
 
 ``Chance`` is all that the scheduler needs: a seeded generator here, hypothesis in ``tests/stateful/``.
 """
@@ -49,9 +49,11 @@ LOCATIONS = (Location(1, 2, 1), Location(2, 1, 2), Location(3, 1, 1))
 PEOPLE, OFFERS, FIRST_OFFER = 4, 2, 100
 HOLD_MS, EXTENSIONS_MAX = 1_000, 2
 ACTIONS_MAX = 60
+TWINS_AMONG = 2
 # What can happen next; those more often that are to happen more often.
 ACTIONS = (
     *["begin_booking"] * 5,
+    *["begin_twin"] * 2,
     "begin_offer",
     *["begin_change"] * 3,
     *["begin_confirming"] * 2,
@@ -73,6 +75,7 @@ ACTIONS = (
     "sweep_part",
     "move_clock",
 )
+ALWAYS = ("begin_booking", "go_on")
 T = TypeVar("T")
 
 
@@ -119,6 +122,9 @@ class History:
         self._offset_ms = [0] * partitions
         self._told: dict[tuple[object, ...], object] = {}
         self._fresh_keys = 0
+        self._asked: list[Request] = []
+        self._people, self._keys = PEOPLE, "abc"
+        self._locations: tuple[Location, ...] = LOCATIONS
 
     @classmethod
     def of_seed(cls, seed: int) -> "History":
@@ -137,9 +143,18 @@ class History:
     def run(self) -> None:
         """Play the history to its quiet end. Raises ``AssertionError`` where a rule is broken."""
         self.open()
+        actions = self.focus()
         for _ in range(ACTIONS_MAX // 2 + self.chance.randrange(ACTIONS_MAX)):
-            self.act(self.chance.choice(ACTIONS))
+            self.act(self.chance.choice(actions))
         self.quiet_end()
+
+    def focus(self) -> tuple[str, ...]:
+        """Leave out some people, places, keys and actions: what is left meets more often."""
+        self._people = 1 + self.chance.randrange(PEOPLE)
+        self._keys = "abc"[: 1 + self.chance.randrange(3)]
+        self._locations = LOCATIONS[-1 - self.chance.randrange(len(LOCATIONS)) :]
+        kept = {action: self.chance.randrange(3) > 0 for action in dict.fromkeys(ACTIONS)}
+        return tuple(action for action in ACTIONS if kept[action] or action in ALWAYS)
 
     def act(self, action: str) -> None:
         """Do one of ``ACTIONS``."""
@@ -150,12 +165,17 @@ class History:
     def begin_booking(self) -> None:
         """Somebody, or a household, books or holds; perhaps in the place of an offer."""
         instead = self._some([h.id for h in self.auditor.courses.values() if h.id.kind == Kind.OFFER])
-        key = self.chance.choice(("a", "b", "c"))
+        key = self.chance.choice(self._keys)
         self._begin_booking(self._request(key, instead if self.chance.randrange(3) == 0 else None))
+
+    def begin_twin(self) -> None:
+        """Somebody asks once more, with the same key."""
+        if (request := self._some(self._asked[-TWINS_AMONG:])) is not None:
+            self._begin_booking(request)
 
     def begin_offer(self) -> None:
         """Seats are held for somebody on the waitlist."""
-        location = self.chance.choice(LOCATIONS)
+        location = self.chance.choice(self._locations)
         offer = person_key(FIRST_OFFER + self.chance.randrange(OFFERS))
         seeker = Seeker(offer, Kind.OFFER, self._wishes(location))
         self._begin_booking(_keyed(self.chance.choice(("o", "p")), location, (seeker,), 2 * HOLD_MS))
@@ -168,7 +188,7 @@ class History:
         doses = [dose for dose in (1, 2, 3) if (dose in ends or dose == 3) and self.chance.randrange(3)]
         wishes = []
         for dose in doses:
-            location = self.chance.choice(LOCATIONS)
+            location = self.chance.choice(self._locations)
             wishes.append(Away(location.id, self._wish(location, dose)))
         key = self.chance.choice(("v", "w"))
         op = Op(key.ljust(8, "-").encode(), _digest(key, held.id, ends, wishes))
@@ -215,18 +235,18 @@ class History:
         self._booked(request, outcome, promised=False)
 
     def _request(self, key: str, instead: CourseId | None) -> Request:
-        location = self.chance.choice(LOCATIONS)
+        location = self.chance.choice(self._locations)
         if instead is not None:
             location = next(x for x in LOCATIONS if x.id == _location_of(self.auditor.courses[instead]))
-        count = self.chance.choice((1, 1, 1, 2, 2, 3))
-        first = self.chance.randrange(PEOPLE)
-        seekers = tuple(self._seeker((first + n) % PEOPLE, location) for n in range(count))
+        count = min(self._people, self.chance.choice((1, 1, 1, 2, 2, 3)))
+        first = self.chance.randrange(self._people)
+        seekers = tuple(self._seeker((first + n) % self._people, location) for n in range(count))
         return _keyed(key, location, seekers, self.chance.choice((0, 0, HOLD_MS)), instead)
 
     def _seeker(self, person: int, location: Location) -> Seeker:
         if self.chance.randrange(3):
             return Seeker(person_key(person), Kind.PRIMARY, self._wishes(location))
-        other = self.chance.choice(LOCATIONS)
+        other = self.chance.choice(self._locations)
         return Seeker(
             person_key(person),
             Kind.PRIMARY,
@@ -243,6 +263,7 @@ class History:
         return Wish(dose, session, self.chance.randrange(location.slots))
 
     def _begin_booking(self, request: Request) -> None:
+        self._asked.append(request)
         promised = self._is_promised(request)
         self._start(
             book(request, self.placement), lambda outcome: self._booked(request, outcome, promised=promised)
@@ -308,7 +329,7 @@ class History:
     def fault(self) -> None:
         """A process hears of a fault: of a call that was not made, or whose reply was lost."""
         if not self._processes:
-            return
+            return None
         process = self.chance.choice(self._processes)
         faults: tuple[EngineFault, ...] = (PartitionClosed("closed"), OutcomeUnknown("lost"))
         fault = self.chance.choice(faults)

@@ -1,7 +1,7 @@
 """What the scripts mean, written a second time, in Python and from their headers: one partition in memory.
 
-A record goes in, an answer comes out, as from ``dosebook_step``; guards, courses, parts, holds and stock are plain
-values here, so that nothing is shared with the Lua but the records, answers and events themselves.
+A record goes in, an answer comes out, as from ``dosebook_step``; guards, courses, parts, holds and stock are
+plain values here, so that nothing is shared with the Lua but the records, answers and events themselves.
 """
 
 import struct
@@ -283,7 +283,8 @@ class PartitionModel:
             self._let_go(guard, remember=True)
 
     def _expire_due(self, count: int) -> int:
-        due = sorted((until, codec.COURSE.pack(*msgspec.structs.astuple(c))) for c, until in self.holds.items())
+        pack = codec.COURSE.pack
+        due = sorted((until, pack(*msgspec.structs.astuple(c))) for c, until in self.holds.items())
         over = [field for until, field in due if until <= self.now_ms][:count]
         for field in over:
             self._end(codec.course_field(field), codec.NO_OP, "e")

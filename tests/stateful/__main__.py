@@ -25,7 +25,8 @@ def main() -> int:
         with servers as server, client_of(str(server.url)) as client:
             run(client, args.runs, args.steps)
     seconds = time.monotonic() - began
-    print(f"{args.runs} runs of {args.steps} steps on {args.masters} masters: no difference ({seconds:.0f} s)")
+    ran = f"{args.runs} runs of {args.steps} steps, masters: {args.masters}"
+    print(f"{ran}: no difference ({seconds:.0f} s)")
     return 0
 
 

@@ -5,7 +5,8 @@
 -- answers E <I2            how many ended
 
 local function expire_due(partition, count)
-  local due = call('ZRANGEBYSCORE', holds_of(partition), '-inf', string.format('%.0f', partition.now), 'LIMIT', 0, count)
+  local due = call('ZRANGEBYSCORE', holds_of(partition), '-inf', string.format('%.0f', partition.now),
+    'LIMIT', 0, count)
   for _, field in ipairs(due) do
     local person, kind, generation = unpack('<c16BI4', field)
     end_course(partition, find_course(partition, person, kind, generation), NO_OP, 'e')

@@ -5,7 +5,7 @@
 --                          <BI4I2, then parts as appointments. doses: a bit for each dose that ends, dose 1 the lowest;
 --                          revision: the one that was read
 -- record  d <c16BI4c16I2I8I2BB   the same without wishes and parts: what only gives seats back passes at maxmemory
--- answers V <I2            moved: the revision that this made, then the appointments; the same op once more gets the same
+-- answers V <I2            moved: the revision that this made, then the appointments; also to the same op once more
 --         R <I2            the course has another revision: read it again
 --         F <B             full: dose, then that session's stock; nothing was written
 --         N <B             dose: no such open session or slot, or a dose would have two seats, or there would be none

@@ -1,6 +1,6 @@
 -- aside, keep, quit: seats of a course whose home is another partition. A part is set aside before the home decides,
--- and never ends because time passed: the home's record says whether it counts (booking/PROTOCOL.md). One that was given
--- back stays on record, so that no late copy sets it aside again.
+-- and never ends because time passed: the home's record says whether it counts (booking/PROTOCOL.md). One that was
+-- given back stays on record, so that no late copy sets it aside again.
 --
 -- record  a <c16BI4I2c16BI8B  person kind generation revision op home not_after wishes, then wishes <BI4I2
 -- answers A <I2*           set aside (now or before, by this op): a seat per wish

@@ -3,7 +3,7 @@
 --
 -- record  t <c16I8I4c16BI4B   a group (begin.lua); a member's number is its generation
 -- answers B <I8            begun: until_ms of a hold, else 0; then for each member <I4 generation, a seat <I2 per wish,
---                          and its parts as appointments. The same op once more gets the same, even after a cancellation
+--                          and its parts as appointments. The same op once more gets the same, even when it is over
 --         F <BB            full: member, dose, then that session's stock; nothing was written
 --         N <BB            member, dose: no such open session or slot
 --         T <B             member: a tombstone stands, this generation was given up
