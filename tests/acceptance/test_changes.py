@@ -39,6 +39,19 @@ def test_dose_2_is_given_up_and_comes_back(service: Service) -> None:
     assert service.http.get(at).json() == both.json()
 
 
+def test_changes_keep_their_answers_after_the_cancellation(service: Service) -> None:
+    wishes, key = service.campaign.wishes(AMPLE, 2, days=(3, 33)), str(uuid.uuid4())
+    booked = service.book(service.register(), wishes)
+    at = booked.headers["location"]
+    one = service.write("DELETE", f"{at}/doses/2", key=key)
+    both = moved(service, booked, {"dose2": wishes["dose2"]}, key + "-2")
+    assert (one.status_code, both.status_code) == (200, 200)
+    assert service.write("DELETE", at).json()["status"] == "cancelled"
+    assert service.write("DELETE", f"{at}/doses/2", key=key).content == one.content
+    assert moved(service, booked, {"dose2": wishes["dose2"]}, key + "-2").content == both.content
+    assert service.http.get(at).json()["status"] == "cancelled"
+
+
 def test_with_dose_1_every_dose_goes(service: Service) -> None:
     booked = service.book(service.register(), service.campaign.wishes(AMPLE, 2, days=(3, 33)))
     gone = service.write("DELETE", f"{booked.headers['location']}/doses/1")
