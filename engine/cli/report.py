@@ -185,8 +185,8 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ("booked", f"{report.booked:,} booked both doses, {report.cancelled:,} of them cancelled afterwards"),
         (
             "of them",
-            f"{report.confirmed:,} held first, {report.households:,} of {report.households_asked:,} households,"
-            f" {report.moved:,} moved, {report.second_doses_cancelled:,} gave up the second dose",
+            f"{report.confirmed:,} held first, {report.households:,} of {report.households_asked:,}"
+            f" households, {report.moved:,} moved, {report.second_doses_cancelled:,} gave up the second dose",
         ),
         ("left without", counts(report.told)),
         ("refused requests", counts(report.refused)),
