@@ -26,7 +26,7 @@ select (
   select count(*) from (
     select distinct person_key, kind, generation, revision, place, op from appointment where home is not null
   ) as told
-) + (select count(*) from appointment where home is not null and ended_at is not null) as n
+) + (select count(*) from appointment where place <> 255 and ended_at is not null) as n
 """
 
 
