@@ -1,7 +1,7 @@
 """Postgres away for an hour under a moderate load: what grows meanwhile, and how long the way back takes.
 
-Registered people book, change and cancel all the time. Postgres is killed and nobody starts it; then it comes back on
-its old data, the backlog is drained, and checker and audit judge as after any fault.
+Registered people book, change and cancel all the time. Postgres is killed and nobody starts it; then it comes
+back on its old data, the backlog is drained, and checker and audit judge as after any fault.
 """
 
 import asyncio
