@@ -148,6 +148,9 @@ KINDS: dict[str, Kind] = {
     "extended-too-often": Kind(
         409, "The hold was prolonged as often as it may be", "Confirm it before it ends, or let it go."
     ),
+    "still-held": Kind(
+        409, "The booking is held, not booked yet", "Confirm it first, or give all of it back."
+    ),
     "changed-meanwhile": Kind(
         409, "The booking was changed meanwhile", "Look at it again, and use a new Idempotency-Key."
     ),
@@ -182,6 +185,7 @@ OF_REASON = {
     Reason.GONE: "hold-over",
     Reason.CHANGED: "changed-meanwhile",
     Reason.TOO_OFTEN: "extended-too-often",
+    Reason.HELD: "still-held",
 }
 OF_RULE = {rule: rule.value for rule in Rule} | {
     Rule.PAST_SLOT: "slot-past",

@@ -22,7 +22,7 @@ from api.site import Site
 NOOP_PATH = "/benchmark/noop"
 BARE_PATH = "/benchmark/bare"
 # As long as the real ones.
-REFERENCE = "bkg_" + "0" * 66
+REFERENCE = "bkg_" + "0" * 94
 HEADERS = [(b"location", b"/v1/bookings/" + REFERENCE.encode())]
 LOCATION = LocationOut(1, "Location 1", "", "75011", "Paris")
 NOON = datetime(2021, 7, 12, 12, tzinfo=ZoneInfo("Europe/Paris"))

@@ -94,7 +94,7 @@ REDIS_BUFFERS_BYTES = 128 * 1024**2
 # maxmemory: the bounds that Pressure measures by. From these shares of them on bookings are slowed down, and
 # holds end. Courses stay in memory, so a used half of it is nothing unusual: memory slows down from
 # MEMORY_SHARE_SLOW of maxmemory on.
-BACKLOG_EVENTS_MAX = 13_000_000
+BACKLOG_EVENTS_MAX = 11_000_000
 MEMORY_SHARE_MAX = 0.8
 MEMORY_SHARE_SLOW = 0.7
 PRESSURE_SLOW = 0.5
@@ -204,9 +204,9 @@ WAITLIST_LOCATIONS_MAX = 256
 WAITLIST_SWEEP_ROWS_MAX = 2_000
 # How long closed entries, lots and offers are kept, and what alerts have told.
 WAITLIST_KEPT_DAYS = 30
-# An offer: entries that are offered the same seats at most, how long they have, how long they must have at
-# least (else nobody is offered the seats), how long before the slot it ends, and how much longer than the
-# offer the seats are held, for whoever accepts in the last second.
+# An offer: entries that are offered the same seats at most, how long they have (unless the campaign says
+# otherwise), how long they must have at least (else nobody is offered the seats), how long before the slot it
+# ends, and how much longer than the offer the seats are held, for whoever accepts in the last second.
 OFFERS_PARALLEL_MAX = 30
 OFFER_S_MAX = 900.0
 OFFER_S_MIN = 180.0
@@ -289,7 +289,7 @@ GROWTH: tuple[Growth, ...] = (
     Growth(
         "event in an outbox",
         "redis",
-        112,
+        130,
         BACKLOG_EVENTS_MAX,
         "Postgres lacks it. Bookings slow down from half of this on, holds end at three quarters, at the"
         " maximum bookings are refused (Backlogged: 503 with Retry-After); cancellations still add some.",

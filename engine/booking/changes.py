@@ -78,6 +78,8 @@ class ChangeDesk:
         current = self._office.doses_of(course)
         numbers = set(doses) or {dose.number for dose in current}
         gone = frozenset(changes.released(numbers, current))
+        if course.state == "held" and len(gone) < len(current):
+            return Refused(Reason.HELD)
         if course.state == "booked":
             refusal = self._check_cancel(course, current, numbers)
             if refusal is not None:
@@ -99,6 +101,8 @@ class ChangeDesk:
         course = await self._read(place)
         if not isinstance(course, Course):
             return course
+        if course.state == "held":
+            return Refused(Reason.HELD)
         if course.state != "booked":
             return await self._moved_before(place, op, Refused(Reason.UNKNOWN_COURSE))
         moved = self._office.doses(wishes.values())

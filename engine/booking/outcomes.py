@@ -20,6 +20,7 @@ class Reason(StrEnum):
     GONE = "gone"
     CHANGED = "changed"
     TOO_OFTEN = "too-often"
+    HELD = "held"
 
 
 class Booked(msgspec.Struct, frozen=True):

@@ -335,7 +335,7 @@ def test_impossible_changes(service: Service, booked: tuple[str, str]) -> None:
 
 def test_impossible_wishes_for_many(service: Service, booked: tuple[str, str]) -> None:
     one, near = {"person": booked[0]}, {"near": NEAR}
-    wait = {"people": [{"person": service.register()}], **near}
+    wait: dict[str, Any] = {"people": [{"person": service.register()}], **near}
     for path, body, status, name in (
         ("/v1/households", {"members": [one]}, 422, "doses"),
         ("/v1/wishes", {"people": [one, one], **near}, 422, "household-twice"),

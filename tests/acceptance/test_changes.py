@@ -39,17 +39,28 @@ def test_dose_2_is_given_up_and_comes_back(service: Service) -> None:
     assert service.http.get(at).json() == both.json()
 
 
-def test_changes_keep_their_answers_after_the_cancellation(service: Service) -> None:
-    wishes, key = service.campaign.wishes(AMPLE, 2, days=(3, 33)), str(uuid.uuid4())
+def test_a_change_keeps_its_answer_after_the_cancellation(service: Service) -> None:
+    wishes, key = service.campaign.wishes(AMPLE, 3, days=(3, 33)), str(uuid.uuid4())
     booked = service.book(service.register(), wishes)
     at = booked.headers["location"]
-    one = service.write("DELETE", f"{at}/doses/2", key=key)
-    both = moved(service, booked, {"dose2": wishes["dose2"]}, key + "-2")
-    assert (one.status_code, both.status_code) == (200, 200)
-    assert service.write("DELETE", at).json()["status"] == "cancelled"
-    assert service.write("DELETE", f"{at}/doses/2", key=key).content == one.content
-    assert moved(service, booked, {"dose2": wishes["dose2"]}, key + "-2").content == both.content
+    slot = {"dose2": service.campaign.wishes(AMPLE, 4, days=(3, 32))["dose2"]}
+    there = moved(service, booked, slot, key)
+    one = service.write("DELETE", f"{at}/doses/2", key=key + "-2")
+    assert (there.status_code, one.status_code) == (200, 200)
+    assert service.write("DELETE", at).status_code == 200
+    assert moved(service, booked, slot, key).content == there.content
+    assert service.write("DELETE", f"{at}/doses/2", key=key + "-2").content == one.content
     assert service.http.get(at).json()["status"] == "cancelled"
+
+
+def test_doses_of_a_hold_do_not_change_one_by_one(service: Service) -> None:
+    held = service.book(service.register(), {**service.campaign.wishes(AMPLE, 3, days=(3, 33)), "hold": True})
+    at = held.headers["location"]
+    slot = {"dose2": service.campaign.wishes(AMPLE, 4, days=(3, 32))["dose2"]}
+    for answer in (moved(service, held, slot), service.write("DELETE", f"{at}/doses/2")):
+        assert (answer.status_code, kind_of(answer)) == (409, "still-held")
+    assert service.http.get(at).json() == held.json()
+    assert service.write("DELETE", at).status_code == 200
 
 
 def test_with_dose_1_every_dose_goes(service: Service) -> None:

@@ -194,6 +194,24 @@ def test_every_answer_names_the_last_event_also_of_an_earlier_call(partition: By
     assert partition.call("dosebook_drain", EPOCH, READ)[1] == taken
 
 
+# Another version's records ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("written", [b"1", b"3", None])
+def test_a_partition_in_another_layout_does_nothing(partition: ByHand, written: bytes | None) -> None:
+    """What an older or newer version wrote would be misread."""
+    meta = partition.keys.meta(partition.number)
+    if written is None:
+        partition.redis.hdel(meta, "layout")
+    else:
+        partition.redis.hset(meta, "layout", written)
+    before = partition.everything()
+    for function in ("dosebook_step", "dosebook_drain"):
+        with pytest.raises(ResponseError, match=r"^EPOCH .* layout \d, not 2: let it drain, then "):
+            partition.call(function, EPOCH, READ)
+    assert partition.everything() == before
+
+
 # Founding, certifying, reopening ---------------------------------------------------------------------------
 
 
@@ -205,7 +223,7 @@ def test_a_partition_is_founded_with_epoch_clock_and_certificate(partition: ByHa
     assert partition.call("dosebook_found", EPOCH + 4) == 1
     meta = dict(partition.meta())
     assert before <= int(meta.pop(b"clock")) <= time.time_ns() // 1_000_000
-    assert meta == {b"epoch": b"%d" % (EPOCH + 4), b"certified": process}
+    assert meta == {b"epoch": b"%d" % (EPOCH + 4), b"certified": process, b"layout": b"2"}
 
 
 @pytest.mark.parametrize("there", ["meta", "outbox"])
@@ -257,7 +275,7 @@ def test_a_rebuilt_partition_sells_under_its_new_epoch(partition: ByHand, clock:
     meta = dict(partition.meta())
     now = int(meta.pop(b"clock"))
     assert now == clock if clock else before <= now <= time.time_ns() // 1_000_000
-    assert meta == {b"epoch": b"%d" % (EPOCH + 1), b"certified": process}
+    assert meta == {b"epoch": b"%d" % (EPOCH + 1), b"certified": process, b"layout": b"2"}
     assert partition.redis.get(partition.keys.rebuild(partition.number)) is None
     assert partition.call("dosebook_step", EPOCH + 1, READ)[2:] == [b"-"]
 

@@ -10,7 +10,7 @@ from engine.booking.read import read_course
 from engine.booking.steps import Call, Steps
 from engine.domain.course import HERE, Appointment, Course, CourseId, Op, Wish
 from engine.inventory import codec
-from tests.scripts.by_hand import COURSE, GENERATION, NOW_MS, OP, OTHER, PERSON, REUSED, ByHand, event, seats
+from tests.scripts.by_hand import COURSE, GENERATION, NOW_MS, OP, OTHER, PERSON, REUSED, ByHand, seats
 from tests.scripts.conftest import MakeWorld
 from tests.world import Location, World, person_key
 
@@ -18,6 +18,14 @@ HOME = 5
 WISHES = (Wish(2, 70_011, 0), Wish(3, 70_011, 1))
 PARTS = (codec.PartId(COURSE, 2, 4), codec.PartId(COURSE, 3, 4))
 TAKEN = (Appointment(2, 70_011, 0, 3, 4), Appointment(3, 70_011, 1, 5, 4))
+# As a part's own events tell of them: with their home.
+TOLD = tuple(Appointment(a.dose, a.session, a.slot, a.seat, a.revision, HOME) for a in TAKEN)
+
+
+def told_of(kind_of_event: bytes, verb: bytes, *seats_told: Appointment) -> bytes:
+    """A part's own event."""
+    entries = tuple(codec.Entry(verb, seat) for seat in seats_told)
+    return codec.pack_event(codec.Event(kind_of_event, NOW_MS, COURSE, 4, OP.id, entries))
 
 
 def aside(op: Op = OP, wishes: tuple[Wish, ...] = WISHES, not_after_ms: int = NOW_MS) -> bytes:
@@ -42,7 +50,7 @@ def test_seats_are_set_aside_kept_and_given_back_once(partition: ByHand) -> None
     assert partition.answer(aside()) == b"A" + seats(3, 5)
     assert parts(partition) == records(b"s")
     assert partition.mask(70_011) == b"\0\0"
-    assert partition.events() == [event(b"a", OP, TAKEN, GENERATION, revision=4)]
+    assert partition.events() == [told_of(b"a", codec.TAKEN, *TOLD)]
     before = partition.everything()
     assert partition.answer(aside(not_after_ms=0)) == b"A" + seats(3, 5)
     assert [partition.answer(aside(op)) for op in (OTHER, REUSED)] == [b"K", b"K"]
@@ -51,9 +59,7 @@ def test_seats_are_set_aside_kept_and_given_back_once(partition: ByHand) -> None
     assert parts(partition) == records(b"b")
     assert partition.step(*map(codec.keep, PARTS), aside()) == [b"=", b"=", b"A" + seats(3, 5)]
     assert partition.step(*map(codec.quit_part, PARTS)) == [b"+", b"+"]
-    assert partition.events()[1:] == [
-        event(b"r", OP, (), GENERATION, (taken,), revision=4) for taken in TAKEN
-    ]
+    assert partition.events()[1:] == [told_of(b"r", codec.RELEASED, told) for told in TOLD]
     assert partition.mask(70_011) == b"\x08\x20"
     assert parts(partition) == records(b"x")
 

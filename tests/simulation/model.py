@@ -569,7 +569,7 @@ class PartitionModel:
         doses = [a.dose for a in taken]
         if len(set(doses)) < len(doses) or not doses:
             raise Refusal(b"N" + bytes([next((d for at, d in enumerate(doses) if d in doses[:at]), 0)]))
-        self._tell("a", course, revision, op, told("+", taken, ""))
+        self._tell("a", course, revision, op, of_part("+", taken, home))
         for identity, appointment in zip(parts, taken, strict=True):
             self.parts[identity] = PartState("s", home, op, appointment)
         self.stock = draft.stock
@@ -589,7 +589,7 @@ class PartitionModel:
             return b"-"
         draft = Draft(self.stock)
         draft.give_back([part.appointment])
-        entries = told("-", [part.appointment], "")
+        entries = of_part("-", [part.appointment], part.home)
         self._tell("r", identity.course, identity.revision, part.op, entries)
         part.state, self.stock = "x", draft.stock
         return b"+"
@@ -637,6 +637,13 @@ def told(verb: str, appointments: Iterable[Appointment], elsewhere: str) -> tupl
     all_of_them = list(appointments)
     near = [codec.Entry(verb.encode(), a) for a in all_of_them if a.where == HERE]
     return (*near, *(codec.Entry(elsewhere.encode(), a) for a in all_of_them if a.where != HERE))
+
+
+def of_part(verb: str, appointments: Iterable[Appointment], home: int) -> tuple[codec.Entry, ...]:
+    """Entries of a part's own events: `where` names the home."""
+    return tuple(
+        codec.Entry(verb.encode(), msgspec.structs.replace(one, where=home)) for one in appointments
+    )
 
 
 def group_of(body: bytes) -> codec.Group:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import app
 from engine.privacy.references import BookingRef, OperationRef, PersonRef, References
 
 OURS = References(b"k" * 32)
@@ -53,3 +54,8 @@ def test_kinds_and_keys_are_apart() -> None:
     assert OURS.person(text.replace("bkg_", "per_")) is None
     assert OURS.operation(text) is None
     assert References(b"o" * 32).booking(text) is None
+
+
+def test_the_no_op_of_the_benchmark_answers_with_as_many_bytes() -> None:
+    reference = References(bytes(32)).of_booking(BookingRef(bytes(16), 1, 1, 1, 0, 0))
+    assert len(app.REFERENCE) == len(reference)

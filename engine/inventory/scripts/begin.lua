@@ -11,15 +11,18 @@ local function group_of(record)
   local op, not_after, hold_ms, person, kind, generation, count, at = unpack('<c16I8I4c16BI4B', record, 2)
   local group = { op = op, not_after = not_after, hold_ms = hold_ms, record = record,
     instead = kind > 0 and { person = person, kind = kind, generation = generation } or nil }
-  local seen = {}
+  local seen = count > 1 and {}
   for i = 1, count do
     local member = {}
     member.person, member.kind, member.number, member.vaccine, member.day, member.wishes, member.parts, at =
       unpack('<c16BI4BI2BB', record, at)
     member.at, at = at, at + 7 * member.wishes + 12 * member.parts
-    local one = member.person .. char(member.kind)
-    if seen[one] then error('a person is there twice') end
-    seen[one], group[i] = true, member
+    group[i] = member
+    if seen then
+      local one = member.person .. char(member.kind)
+      if seen[one] then error('a person is there twice') end
+      seen[one] = true
+    end
   end
   if count == 0 or at ~= #record + 1 then error('members and record do not fit') end
   return group
@@ -52,10 +55,10 @@ local function choose(partition, group)
   return nil
 end
 
+-- The last two bytes of each appointment.
 local function seats_of(appointments)
-  local seats = {}
-  for at = 11, #appointments, 12 do seats[#seats + 1] = sub(appointments, at, at + 1) end
-  return concat(seats)
+  local seats = gsub(appointments, '..........(..)', '%1')
+  return seats
 end
 
 -- What the op got when it began these courses, also if they have changed since.
@@ -74,9 +77,13 @@ local function tail_of(until_ms, member)
   return pack('<I8BI2', until_ms, member.vaccine, member.day)
 end
 
--- Begin the courses. `claim(member)` writes the guard, if it is here. Returns the answer.
-local function begin(partition, group, claim)
-  local refusal = with_expiry(partition, function() return choose(partition, group) end)
+-- Begin the courses. `guard_of(member)` is the field and the record of the guard, if it is here: both are in the
+-- bucket of the course. Returns the answer.
+local function begin(partition, group, guard_of)
+  local refusal = choose(partition, group)
+  if refusal and byte(refusal) == 70 then
+    refusal = with_expiry(partition, function() return choose(partition, group) end)
+  end
   if refusal then return refusal end
   local until_ms = 0
   if group.hold_ms > 0 then
@@ -95,9 +102,13 @@ local function begin(partition, group, claim)
   if group.ends then write_end(partition, group.ends) end
   for _, member in ipairs(group) do
     local key, field = course_at(partition, member.person, member.kind, member.generation)
-    call('HSET', key, field, course_record({ state = state, revision = 1, op = group.op, vaccine = member.vaccine,
-      day = member.day, appointments = member.taken .. member.joined, changes = '' }))
-    claim(member)
+    local course = packed_course(state, 1, group.op, member.vaccine, member.day, member.taken .. member.joined, '')
+    local guard_field, guard = guard_of(member)
+    if guard_field then
+      call('HSET', key, field, course, guard_field, guard)
+    else
+      call('HSET', key, field, course)
+    end
     if until_ms > 0 then call('ZADD', holds_of(partition), until_ms, field) end
   end
   write_draft(group.draft)

@@ -57,7 +57,6 @@ ops.b = function(partition, record)
   if answer then return answer end
   if partition.now > group.not_after then return 'D' end
   return begin(partition, group, function(member)
-    call('HSET', member.bucket, member.guard_field,
-      guard_record('b', member.generation, member.number, group.op, member.guard))
+    return member.guard_field, guard_record('b', member.generation, member.number, group.op, member.guard)
   end)
 end

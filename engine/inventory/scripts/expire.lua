@@ -9,7 +9,13 @@ local function expire_due(partition, count)
     'LIMIT', 0, count)
   for _, field in ipairs(due) do
     local person, kind, generation = unpack('<c16BI4', field)
-    end_course(partition, find_course(partition, person, kind, generation), NO_OP, 'e')
+    local course = find_course(partition, person, kind, generation)
+    if course and course.state == 'h' then
+      end_course(partition, course, NO_OP, 'e')
+    else
+      -- An entry of nothing: left in the way, it would come first for ever.
+      call('ZREM', holds_of(partition), field)
+    end
   end
   return #due
 end

@@ -6,7 +6,7 @@
 --   {p07}:outbox          stream of events, ids epoch-sequence without gaps, one field `e`
 --   {p07}:meta            hash: epoch, clock (ms, never goes back), host (its host's clock then, which may),
 --                         certified (run_id of the process that may sell), last (id of the last event),
---                         mark (of the persister, see mark.lua)
+--                         mark (of the persister, see mark.lua), layout (of the records, below)
 --   {p07}:wait            string, empty: what is written before a WAIT for replicas
 --   {p07}:holds           sorted set: course fields of the holds that run, by the time at which they end
 --   {p07}:rebuild         string, only while the partition is being rebuilt: the token of that rebuild
@@ -37,10 +37,10 @@
 -- An op is 16 bytes: 8 of the idempotency key, 8 of the request's digest.
 -- While a library loads, only the language and redis.register_function exist; bind() fetches the rest.
 
-local byte, char, sub, concat, pack, unpack, call
+local byte, char, sub, gsub, concat, pack, unpack, call
 
 local function bind()
-  byte, char, sub, concat = string.byte, string.char, string.sub, table.concat
+  byte, char, sub, gsub, concat = string.byte, string.char, string.sub, string.gsub, table.concat
   pack, unpack, call = struct.pack, struct.unpack, redis.call
 end
 
@@ -49,6 +49,8 @@ local MEMORIES_MAX = 4
 -- More than a campaign allows changes (engine/limits.py, CHANGES_MAX), extensions, a confirmation and an end.
 local CHANGES_MAX = 16
 local EVENT_VERSION = 2
+-- Of the records below. A partition that was written in another one is closed until it is rebuilt.
+local LAYOUT = '2'
 local HERE = 255
 
 -- The op codes, filled by the scripts that follow; every one is function(partition, record) -> answer.
@@ -102,9 +104,13 @@ local function course_of(record)
     appointments = sub(record, 24, ends), changes = sub(record, ends + 1) }
 end
 
+local function packed_course(state, revision, op, vaccine, day, appointments, changes)
+  return pack('<c1I2c16BI2B', state, revision, op, vaccine, day, #appointments / 12) .. appointments .. changes
+end
+
 local function course_record(course)
-  return pack('<c1I2c16BI2B', course.state, course.revision, course.op, course.vaccine, course.day,
-    #course.appointments / 12) .. course.appointments .. course.changes
+  return packed_course(course.state, course.revision, course.op, course.vaccine, course.day, course.appointments,
+    course.changes)
 end
 
 local function is_live(course)
@@ -157,11 +163,11 @@ end
 
 -- The dose that stands twice among the appointments, if there is one.
 local function twice(appointments)
-  local seen = {}
-  for at = 1, #appointments, 12 do
+  for at = 13, #appointments, 12 do
     local dose = byte(appointments, at)
-    if seen[dose] then return dose end
-    seen[dose] = true
+    for before = 1, at - 12, 12 do
+      if byte(appointments, before) == dose then return dose end
+    end
   end
   return nil
 end
@@ -180,10 +186,11 @@ end
 
 -- Events --------------------------------------------------------------------------------------------------
 
+-- The verb before each of the appointments, which are 12 bytes.
 local function entries(verb, appointments)
-  local told = {}
-  for at = 1, #appointments, 12 do told[#told + 1] = verb .. sub(appointments, at, at + 11) end
-  return concat(told)
+  if appointments == '' then return '' end
+  local told = gsub(appointments, '............', verb .. '%0')
+  return told
 end
 
 -- An item's first write, always: nothing changes that the outbox does not tell. XADD is also the last

@@ -5,7 +5,7 @@
 --         record ...       any mix of the operations above, in order
 -- returns {now_ms, last_event_id or '', answer ...}: the id of the partition's last event, also if an earlier call
 --         emitted it; an item in error answers `!` and the reason, alone
--- error   EPOCH            the partition is closed, empty or rebuilt: nothing was done
+-- error   EPOCH            the partition is closed, empty, rebuilt, or written by another version: nothing was done
 --         UNCERTIFIED      nobody has certified this server process since it started: nothing was done
 --         OOM              memory is full: nothing was done
 --
@@ -76,6 +76,11 @@ local function wrong_epoch(epoch)
   return redis.error_reply('EPOCH the partition is closed or rebuilt: its epoch is ' .. (epoch or 'none'))
 end
 
+local function wrong_layout(layout)
+  return redis.error_reply('EPOCH the partition was written by another version, in layout ' .. (layout or '1')
+    .. ', not ' .. LAYOUT .. ': let it drain, then dosebook rebuild --all')
+end
+
 local DRAINS = { s = true, u = true, f = true, r = true, x = true, g = true, l = true, m = true, e = true, y = true,
   d = true, k = true, q = true }
 
@@ -83,8 +88,9 @@ local function run(keys, args, allowed)
   if not call then bind() end
   local outbox, epoch = keys[1], args[1]
   local prefix = sub(outbox, 1, -7)
-  local meta = call('HMGET', prefix .. 'meta', 'epoch', 'clock', 'certified', 'last', 'host')
+  local meta = call('HMGET', prefix .. 'meta', 'epoch', 'clock', 'certified', 'last', 'host', 'layout')
   if meta[1] ~= epoch then return wrong_epoch(meta[1]) end
+  if meta[6] ~= LAYOUT then return wrong_layout(meta[6]) end
   if meta[3] ~= (own_run_id or run_id()) then return not_certified(meta[3]) end
   local last, now, host = meta[4] or '', clocks_of(meta[2], meta[5])
   local partition = { prefix = prefix, outbox = outbox, epoch = epoch, now = now, last_event = last }
@@ -117,7 +123,7 @@ local function found_partition(keys, args)
   if not call then bind() end
   local prefix, epoch = sub(keys[1], 1, -7), args[1]
   if call('EXISTS', prefix .. 'meta', keys[1]) > 0 then return 0 end
-  call('HSET', prefix .. 'meta', 'epoch', epoch, 'clock', digits(clocks_of()), 'certified', run_id())
+  call('HSET', prefix .. 'meta', 'epoch', epoch, 'clock', digits(clocks_of()), 'certified', run_id(), 'layout', LAYOUT)
   return 1
 end
 
@@ -138,7 +144,8 @@ local function reopen(keys, args)
   if call('GET', prefix .. 'rebuild') ~= token or call('EXISTS', prefix .. 'meta', keys[1]) > 0 then
     return redis.error_reply('UNCERTIFIED what was rebuilt is not there any more, or another rebuild works on it')
   end
-  call('HSET', prefix .. 'meta', 'epoch', epoch, 'clock', digits(clocks_of(clock)), 'certified', written)
+  call('HSET', prefix .. 'meta', 'epoch', epoch, 'clock', digits(clocks_of(clock)), 'certified', written,
+    'layout', LAYOUT)
   call('DEL', prefix .. 'rebuild')
   return 1
 end

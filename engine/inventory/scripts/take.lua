@@ -25,13 +25,14 @@ local function taken_before(partition, group)
   return courses
 end
 
--- The guard is settled here if it is here.
-local function settle_here(partition, member)
+-- The guard as settled, if it is here.
+local function settled_here(partition, member)
   local key, field = guard_at(partition, member.person, member.kind)
   local guard = call('HGET', key, field)
-  if not guard then return end
+  if not guard then return nil end
   local state, generation = unpack('<c1I4', guard)
-  if generation == member.generation and state ~= 'f' then call('HSET', key, field, 'b' .. sub(guard, 2)) end
+  if generation == member.generation and state ~= 'f' then return field, 'b' .. sub(guard, 2) end
+  return nil
 end
 
 ops.t = function(partition, record)
@@ -41,5 +42,5 @@ ops.t = function(partition, record)
   if courses then return begun_before(partition, courses) end
   if refusal then return refusal end
   if partition.now > group.not_after then return 'D' end
-  return begin(partition, group, function(member) settle_here(partition, member) end)
+  return begin(partition, group, function(member) return settled_here(partition, member) end)
 end
