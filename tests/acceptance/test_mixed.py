@@ -169,13 +169,14 @@ def test_a_mixed_rush_leaves_nothing_wrong(
             began = time.monotonic()
             history = asyncio.run(load(listener.url, references, clients, places, operations))
             seconds = time.monotonic() - began
-            checked, expired = asyncio.run(judge(settings, history))
             write_acks(history.ops, tmp_path / "acks")
+            # First what is in doubt comes to rest, and Postgres has everything; then the rows are looked at.
             report = asyncio.run(settled(settings, tmp_path / "acks"))
+            checked, expired = asyncio.run(judge(settings, history))
     acts = acts_of(history.ops, expired)
     print(f"{len(history.ops):,} operations in {seconds:.1f} s on {partitions} partition(s): {acts}")
 
-    assert checked == Checked([], 0)
+    assert not checked.findings, checked.findings[:5]
     assert report.is_clean, report.first
     assert not any(report.figures.values())
     assert {op.outcome for op in history.ops} <= {"ok", "refused", "away", "unknown"}
