@@ -121,6 +121,17 @@ async def load(
     return history
 
 
+async def holds_over(settings: Settings) -> None:
+    """Wait until nothing is held any more. Raises ``TimeoutError``."""
+    connection = await asyncpg.connect(settings.database_url)
+    try:
+        async with asyncio.timeout(SETTLED_S_MAX):
+            while await connection.fetchval("select count(*) from course where state = 'h'"):
+                await asyncio.sleep(0.2)
+    finally:
+        await connection.close()
+
+
 async def settled(settings: Settings, acks: Path) -> Report:
     """The audit once everything is persisted, and every hold is over; what is wrong after 30 s stays."""
     deadline = time.monotonic() + SETTLED_S_MAX
@@ -139,9 +150,6 @@ async def judge(settings: Settings, history: History) -> tuple[Checked, int]:
         return list(await connection.fetch(sql))
 
     try:
-        async with asyncio.timeout(SETTLED_S_MAX):
-            while await connection.fetchval("select count(*) from course where state = 'h'"):
-                await asyncio.sleep(0.2)
         rows = await read_rows(fetch)
         sizes = {row["id"]: (row["slots"], row["lines"]) for row in await fetch("select * from session")}
         assert not await connection.fetchval("select count(*) from quarantine")
@@ -170,6 +178,7 @@ def test_a_mixed_rush_leaves_nothing_wrong(
             history = asyncio.run(load(listener.url, references, clients, places, operations))
             seconds = time.monotonic() - began
             write_acks(history.ops, tmp_path / "acks")
+            asyncio.run(holds_over(settings))
             # First what is in doubt comes to rest, and Postgres has everything; then the rows are looked at.
             report = asyncio.run(settled(settings, tmp_path / "acks"))
             checked, expired = asyncio.run(judge(settings, history))
