@@ -23,6 +23,7 @@ from api.messages import (
     PairOut,
     PlaceOut,
     PlansOut,
+    ToldOut,
     WishedOut,
 )
 from api.metrics import Metrics
@@ -38,6 +39,7 @@ from engine.domain.course import Course, Wish
 from engine.persons.facts import Known
 from engine.privacy.references import BookingRef, OperationRef
 from engine.rules.refusal import Refusal
+from engine.storage.waitlist import Told
 from engine.wishes.book import Nothing
 
 RETRY = (b"retry-after", b"1")
@@ -139,6 +141,10 @@ class Answers:
     def plans(self, parties: Sequence[Party]) -> PlansOut:
         """The answer to a search for what people would like."""
         return PlansOut(self._as_of(), [[self._alternative(plan) for plan in party] for party in parties])
+
+    def told(self, told: Sequence[Told]) -> list[ToldOut]:
+        """The places of which an alert was told."""
+        return [ToldOut(self._locations[one.location], one.day, one.told_at) for one in told]
 
     def wished(self, wishes: tuple[Wish, ...]) -> WishedOut:
         """What one person is offered."""

@@ -333,13 +333,25 @@ class OfferOut(msgspec.Struct, frozen=True, gc=False):
     plans: list[WishedOut]
 
 
+class ToldOut(msgspec.Struct, frozen=True, gc=False):
+    """A place has opened at a location, for that day: search again."""
+
+    location: LocationOut
+    day: date
+    told_at: datetime
+
+
 class EntryOut(msgspec.Struct, frozen=True, gc=False):
-    """An entry. ``status``: ``waiting``, ``offered``, ``booked``, ``left`` or ``expired``."""
+    """An entry. ``status``: ``waiting``, ``offered``, ``booked``, ``left`` or ``expired``.
+
+    ``told``: the places of which an alert was told, the latest first.
+    """
 
     status: str
     alert: bool
     place: PlaceInLineOut | None
     offer: OfferOut | None
+    told: list[ToldOut] | UnsetType = UNSET
 
 
 class ReadyOut(msgspec.Struct, frozen=True, gc=False):

@@ -204,6 +204,8 @@ WAITLIST_LOCATIONS_MAX = 256
 WAITLIST_SWEEP_ROWS_MAX = 2_000
 # How long closed entries, lots and offers are kept, and what alerts have told.
 WAITLIST_KEPT_DAYS = 30
+# Places of which an alert was told that its entry shows.
+ALERTS_SHOWN_MAX = 20
 # An offer: entries that are offered the same seats at most, how long they have (unless the campaign says
 # otherwise), how long they must have at least (else nobody is offered the seats), how long before the slot it
 # ends, and how much longer than the offer the seats are held, for whoever accepts in the last second.

@@ -5,6 +5,7 @@ from typing import Any
 
 from litestar import Request, delete, get, post
 from litestar.handlers import HTTPRouteHandler
+from msgspec import UNSET
 
 from api.messages import EntryIn, EntryOut, EntryRefOut, HouseholdOut, OfferOut, PlaceInLineOut
 from api.people import someone_of
@@ -132,11 +133,14 @@ async def _entry(site: Site, entry: int) -> EntryOut:
         raise ProblemError(problem("not-found"))
     place = await site.engine.waitlist.entries.place(entry)
     offered = await site.engine.offers.of_entry(entry)
+    is_alert = row.purpose == Purpose.ALERT
+    told = await site.engine.waitlist.entries.told(entry) if is_alert else []
     return EntryOut(
         _status(row.state, offered),
-        row.purpose == Purpose.ALERT,
+        is_alert,
         None if place is None else PlaceInLineOut(place.before, place.or_more),
         None if offered is None else _offer(site, entry, offered),
+        site.answers.told(told) if told else UNSET,
     )
 
 

@@ -292,6 +292,19 @@ async def tell(connection: Any, entries: Sequence[int], spot: Spot, now: datetim
     return [row["entry"] for row in await connection.fetch(query("waitlist_entry.tell"), *arguments)]
 
 
+class Told(msgspec.Struct, frozen=True):
+    """An alert was told that a place has opened at a location, for that day."""
+
+    location: int
+    day: date
+    told_at: datetime
+
+
+async def told(connection: Any, entry: int, most: int) -> list[Told]:
+    """What an entry was told of, the latest first."""
+    return [Told(*row) for row in await connection.fetch(query("waitlist_entry.told"), entry, most)]
+
+
 # Lots and offers --------------------------------------------------------------------------------------------
 
 

@@ -133,6 +133,10 @@ class Entries:
         before = await rows.count_before(self._pool, row, cells, most)
         return Place(before, or_more=before >= most)
 
+    async def told(self, entry: int) -> list[rows.Told]:
+        """Of which places an alert was told, the latest first, at most ``ALERTS_SHOWN_MAX``."""
+        return await rows.told(self._pool, entry, limits.ALERTS_SHOWN_MAX)
+
     async def leave(self, entry: int) -> EntryState | None:
         """Wait no longer; an offer is withdrawn. The state then: ``left``, or how the entry had ended before.
 

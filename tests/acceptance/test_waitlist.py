@@ -219,7 +219,9 @@ def test_an_alert_is_told_and_offers_nothing(crowd: Crowd) -> None:
         lambda: bool(crowd.service.rows("select from alert_told where location = $1", LONE)),
         "the alert is told of the location",
     )
-    assert crowd.entry(entry)["offer"] is None
+    shown = crowd.entry(entry)
+    assert shown["offer"] is None
+    assert [one["location"]["id"] for one in shown["told"]] == [LONE]
 
 
 def test_who_is_not_admitted_does_not_wait(crowd: Crowd) -> None:
