@@ -70,9 +70,10 @@ async def test_a_freed_seat_is_offered_in_the_order_of_joining_and_taken_once(co
     taken = await country.offers.accept(offers[1][1], "key")
     assert isinstance(taken, Accepted)
     assert [course.id.person for course in taken.courses] == [person_key(2)]
+    assert await country.offers_in("gone") == [offers[0]]
+    assert await country.entry_state(first) == EntryState.WAITING
     assert await country.offers.accept(offers[0][1], "key") == NotAccepted(OfferState.GONE)
     assert await country.entry_state(second) == EntryState.BOOKED
-    assert await country.entry_state(first) == EntryState.WAITING
     assert len(country.desk.taken_by_offer) == 1
 
 
@@ -146,6 +147,25 @@ async def test_a_lot_found_opening_too_late_is_given_back(country: Country) -> N
     assert await country.rows("select distinct state from waitlist_lot") == [("closed",)]
     assert not country.desk.holds
     assert await country.entry_state(entry) == EntryState.WAITING
+
+
+async def test_never_where_setting_the_seats_aside_took_too_long(
+    country: Country, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = await country.join(1)
+    (freed,) = country.desk.cancel(100)
+    set_aside = country.desk.set_aside
+
+    async def slow(*args: Any) -> Any:
+        answer = await set_aside(*args)
+        country.clock.now = country.sessions[FIRST].slot_starts_at(0) - timedelta(seconds=1)
+        return answer
+
+    monkeypatch.setattr(country.desk, "set_aside", slow)
+    assert not await country.rounds.consider(freed)
+    assert await country.rows("select state, opened_at from waitlist_offer") == [("withdrawn", None)]
+    assert await country.entry_state(entry) == EntryState.WAITING
+    assert not country.desk.holds
 
 
 async def test_never_to_somebody_who_was_booked_while_the_worker_was_away(country: Country) -> None:
@@ -325,6 +345,22 @@ async def test_leaving_withdraws_the_offer(country: Country) -> None:
     await country.settle()
     assert country.desk.book(9, Wish(1, freed.session, freed.slot))
     assert await country.rows("select count(*) from waitlist_cell") == [(0,)]
+
+
+async def test_who_leaves_when_they_were_chosen_is_offered_nothing(
+    country: Country, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, other = await country.join(1), await country.join(2)
+    begin = country.ledger.begin
+
+    async def leave_first(*args: Any) -> int | None:
+        await country.entries.leave(entry)
+        return await begin(*args)
+
+    monkeypatch.setattr(country.ledger, "begin", leave_first)
+    await free(country, 100)
+    assert [told for told, _ in await country.offers_in("open")] == [other]
+    assert await country.entry_state(entry) == EntryState.LEFT
 
 
 async def test_leaving_waits_for_an_acceptance_under_way(country: Country) -> None:

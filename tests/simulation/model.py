@@ -641,9 +641,7 @@ def told(verb: str, appointments: Iterable[Appointment], elsewhere: str) -> tupl
 
 def of_part(verb: str, appointments: Iterable[Appointment], home: int) -> tuple[codec.Entry, ...]:
     """Entries of a part's own events: `where` names the home."""
-    return tuple(
-        codec.Entry(verb.encode(), msgspec.structs.replace(one, where=home)) for one in appointments
-    )
+    return tuple(codec.Entry(verb.encode(), msgspec.structs.replace(one, where=home)) for one in appointments)
 
 
 def group_of(body: bytes) -> codec.Group:
