@@ -252,6 +252,7 @@ def _worker(settings: Settings, engine: Engine, freers: Freers, wakes: Wakes) ->
         engine.office.keyspace,
         now_utc,
         (EngineFault,),
+        engine.rules.campaign.waitlist.offer_minutes * 60.0,
     )
     return Worker(settings.database_url, surroundings, PlainSealer(), wakes, _say_of_waitlist)
 

@@ -204,9 +204,9 @@ WAITLIST_LOCATIONS_MAX = 256
 WAITLIST_SWEEP_ROWS_MAX = 2_000
 # How long closed entries, lots and offers are kept, and what alerts have told.
 WAITLIST_KEPT_DAYS = 30
-# An offer: entries that are offered the same seats at most, how long they have, how long they must have at
-# least (else nobody is offered the seats), how long before the slot it ends, and how much longer than the
-# offer the seats are held, for whoever accepts in the last second.
+# An offer: entries that are offered the same seats at most, how long they have (unless the campaign says
+# otherwise), how long they must have at least (else nobody is offered the seats), how long before the slot it
+# ends, and how much longer than the offer the seats are held, for whoever accepts in the last second.
 OFFERS_PARALLEL_MAX = 30
 OFFER_S_MAX = 900.0
 OFFER_S_MIN = 180.0

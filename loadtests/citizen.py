@@ -1,4 +1,4 @@
-"""What one citizen does: register, search, book both doses, try elsewhere, be told.
+"""What one citizen does: register, search, book, try elsewhere, be told; some hold, move or cancel.
 
 Every write is repeated under the same idempotency key until it is answered, so a server that comes back
 within `PATIENCE_S` loses nobody. Who stays without an answer that long is `Unanswered`, and so is who gets an
@@ -9,7 +9,7 @@ counts.
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 
 import msgspec
@@ -27,12 +27,34 @@ BOOKINGS_TRIED_MAX = 8
 PATIENCE_S = 120.0
 PAUSE_S_MIN, PAUSE_S_MAX = 0.2, 4.0
 DOUBLE_CLICK_SHARE, BOOK_AGAIN_SHARE, CANCEL_SHARE = 0.02, 0.01, 0.01
+HOLD_SHARE, MOVE_SHARE, DROP_SHARE = 0.05, 0.03, 0.01
 # Each place farther, and each pair later, is this much less likely to be chosen than the one before it.
 NEAR_FACTOR, EARLY_FACTOR = 0.55, 0.8
 NOTHING_NEAR = "nothing-near"
 ALREADY_BOOKED = "already-booked"
 # Refusals after which there is nothing to do but look again.
-_LOOK_AGAIN = {"slot-full", "session-closed", "superseded", "slot-past"}
+_LOOK_AGAIN = {"slot-full", "session-closed", "superseded", "slot-past", "hold-over", "nothing-free"}
+# Refusals of a vaccine, not of a person: they look for one that everybody of their age may have.
+_ANOTHER_VACCINE = {"vaccine-not-admitted", "cohort-not-open"}
+FOR_EVERYBODY = ("pfizer", "moderna")
+# What may be answered to a wish to move: then the course stays as it is.
+_NOT_MOVED = {"slot-full", "session-closed", "changed-meanwhile", "interval", "slot-past"}
+
+
+CHANGES, _CHANGES = "changes", ("/confirmation", "/moves")
+
+
+def _habits(*shares: float) -> Iterator[tuple[float, float]]:
+    """One stretch of the numbers from 0 to 1 for each."""
+    begin = 0.0
+    for share in shares:
+        yield begin, begin + share
+        begin += share
+
+
+_CLICKS_TWICE, _BOOKS_AGAIN, _CANCELS, _HOLDS, _MOVES, _DROPS = _habits(
+    DOUBLE_CLICK_SHARE, BOOK_AGAIN_SHARE, CANCEL_SHARE, HOLD_SHARE, MOVE_SHARE, DROP_SHARE
+)
 
 
 class Wish(msgspec.Struct, frozen=True, gc=False):
@@ -42,17 +64,17 @@ class Wish(msgspec.Struct, frozen=True, gc=False):
     slot: int
 
 
-class Pair(msgspec.Struct, frozen=True, gc=False):
-    """Both doses, as shown; sent back as it came."""
+class Plan(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """What can be booked, as shown, and sent back as it came: both doses, or one where that is all."""
 
-    dose1: Wish
-    dose2: Wish
+    dose1: Wish | None = None
+    dose2: Wish | None = None
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
     """A place with pairs that are free there."""
 
-    pairs: list[Pair]
+    pairs: list[Plan]
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -68,17 +90,25 @@ class Registered(msgspec.Struct, frozen=True, gc=False):
 
 
 class Booking(msgspec.Struct, frozen=True, gc=False):
-    """The answer to a booking."""
+    """The answer to a booking, a hold, or a change of it."""
 
     booking: str
+    status: str
+    vaccine: str
     appointments: list[Appointment]
+
+
+class Household(msgspec.Struct, frozen=True, gc=False):
+    """The answer to a booking of several people."""
+
+    bookings: list[Booking]
 
 
 class Problem(msgspec.Struct, frozen=True, gc=False):
     """A refusal (RFC 9457), with what is free near the wish."""
 
     type: str = "about:blank"
-    alternatives: list[Pair] = msgspec.field(default_factory=list)
+    alternatives: list[Plan] = msgspec.field(default_factory=list)
 
     @property
     def reason(self) -> str:
@@ -89,6 +119,7 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
 _found = msgspec.json.Decoder(Found)
 _registered = msgspec.json.Decoder(Registered)
 _booking = msgspec.json.Decoder(Booking)
+_household = msgspec.json.Decoder(Household)
 _problem = msgspec.json.Decoder(Problem)
 
 
@@ -113,10 +144,10 @@ class Citizen:
         self._person = person
         self._desk = desk
         self._figures = desk.figures
-        self._random = Random(desk.seed << 32 | person.number)
+        self.random = Random(desk.seed << 32 | person.number)
         self._key = ""
         self._tries = 0
-        self._habit = self._random.random()
+        self._habit = self.random.random()
 
     async def visit(self) -> bool:
         """The whole visit; whether the person was answered: booked, or told why not."""
@@ -130,7 +161,7 @@ class Citizen:
         return True
 
     async def _visit(self) -> None:
-        self._key = await self._register()
+        await self.register()
         outcome = await self._find_a_place()
         if isinstance(outcome, str):
             self._figures.told[outcome] += 1
@@ -138,48 +169,74 @@ class Citizen:
         self._figures.booked += 1
         await self._afterwards(outcome)
 
-    async def _register(self) -> str:
+    async def register(self) -> str:
+        """The reference of the person, who registers once. Raises ``Unanswered``."""
+        if self._key:
+            return self._key
         reply = await self._write(b"POST", "/v1/persons", self._person.registration())
         if reply.status not in (200, 201):
             raise self._unexpected("registration", reply)
         self._figures.registered += 1
-        return _registered.decode(reply.body).person
+        self._key = _registered.decode(reply.body).person
+        return self._key
 
     async def _find_a_place(self) -> Booking | str:
         """Search wider and wider, and book; or why that was not possible."""
         for radius_km in RADII_KM:
-            places = await self._search(radius_km)
-            while self._tries < BOOKINGS_TRIED_MAX and (pair := choose(self._random, places)) is not None:
-                outcome = await self._try(pair)
+            places = await self.search(radius_km)
+            while self._tries < BOOKINGS_TRIED_MAX and (plan := choose(self.random, places)) is not None:
+                outcome = await self._try(plan)
                 if isinstance(outcome, Booking):
                     return outcome
                 if outcome.reason == ALREADY_BOOKED:
                     return ALREADY_BOOKED
-                places = [Place(outcome.alternatives)]
+                if outcome.reason in _ANOTHER_VACCINE:
+                    places = await self._search_for_everybody(radius_km)
+                else:
+                    places = [Place(outcome.alternatives)]
         return NOTHING_NEAR
 
-    async def _try(self, pair: Pair) -> Booking | Problem:
-        """Think for a moment, then book the pair."""
-        await asyncio.sleep(self._random.expovariate(1 / self._desk.think_s))
-        self._tries += 1
-        reply = await self._book(pair)
-        return self._acknowledge(reply) if reply.status in (200, 201) else self._refusal(reply)
+    async def _search_for_everybody(self, radius_km: int) -> list[Place]:
+        """Vaccines that have no age of their own."""
+        for vaccine in FOR_EVERYBODY:
+            places = await self.search(radius_km, vaccine)
+            if any(place.pairs for place in places):
+                return places
+        return []
 
-    async def _search(self, radius_km: int) -> list[Place]:
+    async def _try(self, plan: Plan) -> Booking | Problem:
+        """Think for a moment, then book what was chosen."""
+        await self.think()
+        self._tries += 1
+        reply = await self._book(plan)
+        if reply.status not in (200, 201):
+            return self._refusal(reply)
+        booking = self.acknowledge(_booking.decode(reply.body))
+        return await self._confirm(booking) if booking.status == "held" else booking
+
+    async def think(self) -> None:
+        """The time between seeing something and booking it."""
+        await asyncio.sleep(self.random.expovariate(1 / self._desk.think_s))
+
+    async def search(self, radius_km: int, vaccine: str = "") -> list[Place]:
+        """What is free near home. Raises ``Unanswered``."""
         path = f"/v1/availability?postcode={self._person.postcode}&radius_km={radius_km}&limit={PLACES_SHOWN}"
+        path += f"&vaccine={vaccine}" if vaccine else ""
         reply = await self._ask(b"GET", path, b"", "")
         self._figures.searches += 1
         if reply.status != 200:
             raise self._unexpected("search", reply)
         return _found.decode(reply.body).places
 
-    async def _book(self, pair: Pair) -> Reply:
-        """Book a pair under a new key. Those who click twice do so at their first try."""
-        body = {"person": self._key, "dose1": pair.dose1, "dose2": pair.dose2}
+    async def _book(self, plan: Plan) -> Reply:
+        """Book, or hold, under a new key. Those who click twice do so at their first try."""
+        body = {"person": self._key, **wished(plan)}
+        if self._has_habit(_HOLDS):
+            body["hold"] = True
         first_try = self._tries == 1
         self._figures.first_attempts += first_try
         self._figures.second_tries += not first_try
-        if first_try and self._habit < DOUBLE_CLICK_SHARE:
+        if first_try and self._has_habit(_CLICKS_TWICE):
             reply = await self._double_click(body)
         else:
             reply = await self._write(b"POST", "/v1/bookings", body)
@@ -196,19 +253,59 @@ class Citizen:
         return one
 
     async def _afterwards(self, booking: Booking) -> None:
-        """The few who book again, and must be refused, and the few who cancel."""
-        habit = self._habit - DOUBLE_CLICK_SHARE
-        if 0 <= habit < BOOK_AGAIN_SHARE:
+        """The few who book again, and must be refused, and those who cancel, move, or give up dose 2."""
+        if self._has_habit(_BOOKS_AGAIN):
             await self._book_again(booking)
-        elif BOOK_AGAIN_SHARE <= habit < BOOK_AGAIN_SHARE + CANCEL_SHARE:
+        elif self._has_habit(_CANCELS):
             await self._cancel(booking)
+        elif self._has_habit(_MOVES):
+            await self._move(booking)
+        elif self._has_habit(_DROPS) and len(booking.appointments) > 1:
+            await self._drop(booking)
+
+    def _has_habit(self, between: tuple[float, float]) -> bool:
+        return between[0] <= self._habit < between[1]
+
+    async def _confirm(self, booking: Booking) -> Booking | Problem:
+        """Think once more, then make the hold final."""
+        await self.think()
+        reply = await self._write(b"POST", f"/v1/bookings/{booking.booking}/confirmation", None)
+        if reply.status != 200:
+            return self._refusal(reply)
+        confirmed = _booking.decode(reply.body)
+        self._log("confirm", confirmed, 2)
+        self._figures.confirmed += 1
+        return confirmed
+
+    async def _move(self, booking: Booking) -> None:
+        """Both doses go to another time, perhaps another place, with the same vaccine."""
+        plan = choose(self.random, await self.search(RADII_KM[1], booking.vaccine))
+        if plan is None or plan.dose1 is None or plan.dose2 is None:
+            return
+        self._log("asking-move", booking)
+        reply = await self._write(b"POST", f"/v1/bookings/{booking.booking}/moves", wished(plan))
+        if reply.status == 200:
+            self._log("move", _booking.decode(reply.body), 2)
+            self._figures.moved += 1
+        elif reply.status in (409, 422) and _reason_of(reply) in _NOT_MOVED:
+            self._figures.not_moved += 1
+        else:
+            raise self._unexpected("move", reply)
+
+    async def _drop(self, booking: Booking) -> None:
+        self._log("asking-move", booking)
+        reply = await self._write(b"DELETE", f"/v1/bookings/{booking.booking}/doses/2", None)
+        if reply.status != 200:
+            raise self._unexpected("cancellation", reply)
+        self._log("move", _booking.decode(reply.body), 2)
+        self._figures.second_doses_cancelled += 1
 
     async def _book_again(self, booking: Booking) -> None:
-        one, two = (Wish(seat.session, seat.slot) for seat in booking.appointments)
+        doses = {f"dose{seat.dose}": Wish(seat.session, seat.slot) for seat in booking.appointments}
         self._figures.book_again += 1
-        reply = await self._write(b"POST", "/v1/bookings", {"person": self._key, "dose1": one, "dose2": two})
+        reply = await self._write(b"POST", "/v1/bookings", {"person": self._key, **doses})
         if reply.status in (200, 201):
-            self._acknowledge(reply)
+            self.acknowledge(_booking.decode(reply.body))
             self._figures.book_again_wrong += 1
         elif self._refusal(reply).reason != ALREADY_BOOKED:
             self._figures.book_again_wrong += 1
@@ -221,16 +318,28 @@ class Citizen:
         self._log("cancel", booking)
         self._figures.cancelled += 1
 
-    def _acknowledge(self, reply: Reply) -> Booking:
+    async def book_together(self, keys: Sequence[str]) -> list[Booking] | None:
+        """The first that suits all of them; None where nothing does. Raises ``Unanswered``."""
+        near = {"postcode": self._person.postcode, "radius_km": RADII_KM[0]}
+        people = [{"person": key} for key in keys]
+        wish = {"people": people, "near": near, "vaccines": FOR_EVERYBODY}
+        reply = await self._write(b"POST", "/v1/wishes", wish)
+        if reply.status == 201:
+            return _household.decode(reply.body).bookings
+        self._refusal(reply)
+        return None
+
+    def acknowledge(self, booking: Booking) -> Booking:
         """Into the log first: what stands there has been promised to somebody."""
-        booking = _booking.decode(reply.body)
-        self._log("book", booking)
+        self._log("hold" if booking.status == "held" else "book", booking)
+        self._figures.held += booking.status == "held"
         self._figures.acknowledged += 1
         return booking
 
-    def _log(self, op: OpName, booking: Booking) -> None:
+    def _log(self, op: OpName, booking: Booking, revision: int = 1) -> None:
         now_ms = time.time_ns() // 1_000_000
-        self._desk.acknowledgements.by_reference(op, booking.booking, booking.appointments, now_ms)
+        log = self._desk.acknowledgements
+        log.by_reference(op, booking.booking, booking.appointments, now_ms, revision)
 
     def _refusal(self, reply: Reply) -> Problem:
         """Count a refusal by its reason. Raises `Unanswered` for what is not one of the protocol's."""
@@ -238,7 +347,7 @@ class Citizen:
             raise self._unexpected("booking", reply)
         problem = _problem.decode(reply.body)
         self._figures.refused[problem.reason] += 1
-        if problem.reason != ALREADY_BOOKED and problem.reason not in _LOOK_AGAIN:
+        if problem.reason not in {ALREADY_BOOKED} | _LOOK_AGAIN | _ANOTHER_VACCINE:
             raise self._unexpected("booking", reply)
         return problem
 
@@ -291,7 +400,7 @@ class Citizen:
     async def _pause(self, retry_after_s: float | None, attempt: int) -> None:
         """What the server asks for, else longer each time; spread, so that not all come back at once."""
         wanted = PAUSE_S_MIN * 2 ** min(attempt, 6) if retry_after_s is None else retry_after_s
-        await asyncio.sleep(min(max(wanted, PAUSE_S_MIN), PAUSE_S_MAX) * self._random.uniform(0.6, 1.4))
+        await asyncio.sleep(min(max(wanted, PAUSE_S_MIN), PAUSE_S_MAX) * self.random.uniform(0.6, 1.4))
 
     def _unexpected(self, what: str, reply: Reply | None) -> Unanswered:
         """Counted by kind: what was asked, and the status that came (0: none)."""
@@ -302,12 +411,49 @@ class Citizen:
         return Unanswered(kind)
 
 
+async def visit_together(people: Sequence[Person], desk: Desk) -> int:
+    """The visit of a household; those who find nothing together go each alone. How many were answered."""
+    citizens = [Citizen(person, desk) for person in people]
+    if len(citizens) == 1 or not (booked := await _book_together(citizens, desk)):
+        return sum([await citizen.visit() for citizen in citizens])
+    return booked
+
+
+async def _book_together(citizens: Sequence[Citizen], desk: Desk) -> int:
+    """One wish for all. How many have booked: all or none."""
+    head = citizens[0]
+    try:
+        keys = [await citizen.register() for citizen in citizens]
+        await head.think()
+        desk.figures.households_asked += 1
+        bookings = await head.book_together(keys)
+    except Unanswered:
+        # Each asks for himself, and so learns what became of it.
+        return 0
+    if bookings is None:
+        return 0
+    for booking in bookings:
+        head.acknowledge(booking)
+    desk.figures.booked += len(bookings)
+    desk.figures.households += 1
+    return len(bookings)
+
+
+def wished(plan: Plan) -> dict[str, object]:
+    """The doses of a plan as a request names them."""
+    doses = {"dose1": plan.dose1, "dose2": plan.dose2}
+    return {name: wish for name, wish in doses.items() if wish is not None}
+
+
 def route_of(method: bytes, path: str) -> str:
-    """What is counted together: the noun after ``/v1/``; cancellations by themselves."""
-    return "cancellations" if method == b"DELETE" else path[4:].partition("?")[0].partition("/")[0]
+    """What is counted together: the noun after ``/v1/``; cancellations and changes by themselves."""
+    if method == b"DELETE":
+        return "cancellations"
+    noun, _, rest = path[4:].partition("?")[0].partition("/")
+    return CHANGES if noun == "bookings" and rest.endswith(_CHANGES) else noun
 
 
-def choose(random: Random, places: Sequence[Place]) -> Pair | None:
+def choose(random: Random, places: Sequence[Place]) -> Plan | None:
     """Mostly the nearest place and an early pair, sometimes another; None if there is no pair."""
     places = [place for place in places if place.pairs]
     if not places:

@@ -78,6 +78,13 @@ class Figures:
         self.searches = 0
         self.booked = 0
         self.cancelled = 0
+        self.held = 0
+        self.confirmed = 0
+        self.moved = 0
+        self.not_moved = 0
+        self.second_doses_cancelled = 0
+        self.households = 0
+        self.households_asked = 0
         self.told: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
         self.first_attempts = 0
@@ -151,6 +158,13 @@ class Figures:
             "searches": self.searches,
             "booked": self.booked,
             "cancelled": self.cancelled,
+            "held": self.held,
+            "confirmed": self.confirmed,
+            "moved": self.moved,
+            "not_moved": self.not_moved,
+            "second_doses_cancelled": self.second_doses_cancelled,
+            "households": self.households,
+            "households_asked": self.households_asked,
             "told": self.told,
             "refused": self.refused,
             "first_attempts": self.first_attempts,

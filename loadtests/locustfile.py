@@ -3,7 +3,8 @@
     ./dosebook run --no-surge --stock real
     .venv/bin/locust -f loadtests/locustfile.py --headless -u 50 -r 25 -t 30s -H http://127.0.0.1:8000
 
-A refusal (409) is an answer and counts as success; anything else that is not 2xx is a failure.
+A refusal (409, or a vaccine that is not for a person) is an answer and counts as success; anything else that
+is not 2xx is a failure.
 """
 
 import random
@@ -20,6 +21,8 @@ from loadtests.people import RUNS_MAX, Person, people
 
 PEOPLE_PER_START = 200_000
 RADII_KM = (20, 50, 120)
+HOLD_SHARE = 0.05
+NOT_FOR_ME = {"vaccine-not-admitted", "cohort-not-open"}
 
 
 def _crowd() -> Iterator[Person]:
@@ -62,11 +65,29 @@ class Citizen(FastHttpUser):
         body = {"person": person} | {
             dose: {"session": pair[dose]["session"], "slot": pair[dose]["slot"]}
             for dose in ("dose1", "dose2")
+            if dose in pair
         }
-        with self._post("/v1/bookings", body) as response:
-            if response.status_code == 409:
+        hold = random.random() < HOLD_SHARE
+        with self._post("/v1/bookings", body | ({"hold": True} if hold else {})) as response:
+            # Taken by others, or a vaccine that is not for this person: the next radius has more.
+            if response.status_code == 409 or _reason(response) in NOT_FOR_ME:
                 response.success()
-            return bool(response.status_code in (200, 201))
+            if response.status_code not in (200, 201):
+                return False
+            at = f"/v1/bookings/{response.js['booking']}"
+        return not hold or self._confirm(at)
+
+    def _confirm(self, at: str) -> bool:
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        name = "/v1/bookings/confirmation"
+        with self.rest("POST", f"{at}/confirmation", name=name, headers=headers) as response:
+            return bool(response.status_code == 200)
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
         return self.rest("POST", path, json=body, headers={"Idempotency-Key": str(uuid.uuid4())})
+
+
+def _reason(response: Any) -> str:
+    """The problem's name; empty where it is none."""
+    problem = response.js if response.status_code == 422 else None
+    return str(problem.get("type", "")).rpartition(":")[2] if isinstance(problem, dict) else ""

@@ -24,7 +24,16 @@ import msgspec
 import uvloop
 
 from engine.recovery.acks import AckWriter
-from loadtests.citizen import BOOK_AGAIN_SHARE, CANCEL_SHARE, DOUBLE_CLICK_SHARE, Citizen, Desk
+from loadtests.citizen import (
+    BOOK_AGAIN_SHARE,
+    CANCEL_SHARE,
+    DOUBLE_CLICK_SHARE,
+    DROP_SHARE,
+    HOLD_SHARE,
+    MOVE_SHARE,
+    Desk,
+    visit_together,
+)
 from loadtests.figures import Figures
 from loadtests.http import Client, NotLoopback, loopback_address
 from loadtests.people import Person, people
@@ -38,6 +47,7 @@ THINK_S = 0.25
 LINE_EVERY_S = 0.5
 STOP_S = 3.0
 DEADLINE_S = 15.0
+HOUSEHOLD_SHARE, HOUSEHOLD_MEMBERS = 0.04, 2
 
 DESCRIPTION = f"""\
 Sends a surge of people to a running dosebook on this machine, shaped like the evening of 12 July 2021:
@@ -48,7 +58,9 @@ home, books both doses, and after a refusal takes an alternative or searches far
 time-out or a lost connection they wait and repeat with the same Idempotency-Key. As real people do,
   {DOUBLE_CLICK_SHARE:.0%} click twice (the same key twice at once: both clicks must get one answer),
   {BOOK_AGAIN_SHARE:.0%} of people book again with a new key (must be refused: already-booked),
-  {CANCEL_SHARE:.0%} of people cancel afterwards.
+  {CANCEL_SHARE:.0%} of people cancel afterwards, {DROP_SHARE:.0%} give up the second dose,
+  {HOLD_SHARE:.0%} hold the seats first and confirm them, {MOVE_SHARE:.0%} of people move both doses,
+  {HOUSEHOLD_SHARE:.0%} of people come with somebody else and try to book together.
 Every write that was acknowledged is appended to --acks before the person counts as booked.
 """
 
@@ -108,7 +120,8 @@ class Evening:
         today = datetime.now(UTC).date()
         self._people = list(people(args.citizens, args.run, args.seed, today))
         self._arrivals = arrivals(args.citizens, seconds, Random(args.seed))
-        self._line: asyncio.Queue[tuple[float, Person] | None] = asyncio.Queue()
+        self._apart = Random(args.seed + 1)
+        self._line: asyncio.Queue[tuple[float, list[Person]] | None] = asyncio.Queue()
         self._closed = asyncio.Event()
 
     async def run(self) -> None:
@@ -139,11 +152,18 @@ class Evening:
 
     async def _arrive(self) -> None:
         """Everyone who is due joins the line; at the end, a sign for each that serves."""
+        waiting: list[Person] = []
         for due, person in zip(self._arrivals, self._people, strict=True):
             while (early := due - self._seconds()) > 0:
                 await asyncio.sleep(early)
             self._figures.arrived += 1
-            self._line.put_nowait((due, person))
+            waiting.append(person)
+            # Who does not come alone waits for the next.
+            if len(waiting) == HOUSEHOLD_MEMBERS or self._apart.random() >= HOUSEHOLD_SHARE / 2:
+                self._line.put_nowait((due, waiting))
+                waiting = []
+        if waiting:
+            self._line.put_nowait((self._seconds(), waiting))
         self._end_of_line()
 
     def _end_of_line(self) -> None:
@@ -153,12 +173,12 @@ class Evening:
     async def _serve(self) -> None:
         """One after the other, from the line."""
         while not self._closed.is_set() and (arrival := await self._line.get()) is not None:
-            due, person = arrival
-            self._figures.begun += 1
+            due, people = arrival
+            self._figures.begun += len(people)
             self._figures.wait_ms.add((self._seconds() - due) * 1000)
-            answered = await Citizen(person, self._desk).visit()
+            answered = await visit_together(people, self._desk)
             self._figures.answered += answered
-            self._figures.unanswered += not answered
+            self._figures.unanswered += len(people) - answered
 
     async def _close(self, serving: list[asyncio.Task[None]]) -> None:
         """After a signal: those being served may end, those in line may not begin."""

@@ -43,7 +43,7 @@ async def _records(deployment: Deployment) -> AsyncIterator[tuple[CourseId, Any]
         for field, record in (await deployment.client.hgetall(key)).items():
             if codec.is_course(field) and record[:1] != b"t":
                 yield codec.course_field(field), codec.course(record)
-            elif codec.is_part(field):
+            elif codec.is_part(field) and record[:1] != b"x":
                 part = codec.part_id(field)
                 yield part.course, codec.part(record)
 

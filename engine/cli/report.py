@@ -62,6 +62,13 @@ class Report(msgspec.Struct, frozen=True):
     unanswered: int
     acknowledged: int
     cancelled: int
+    held: int
+    confirmed: int
+    moved: int
+    not_moved: int
+    second_doses_cancelled: int
+    households: int
+    households_asked: int
     first_attempts: int
     first_successes: int
     second_tries: int
@@ -126,6 +133,13 @@ def report_of(
         unanswered=line.unanswered,
         acknowledged=line.acknowledged,
         cancelled=line.cancelled,
+        held=line.held,
+        confirmed=line.confirmed,
+        moved=line.moved,
+        not_moved=line.not_moved,
+        second_doses_cancelled=line.second_doses_cancelled,
+        households=line.households,
+        households_asked=line.households_asked,
         first_attempts=line.first_attempts,
         first_successes=line.first_successes,
         second_tries=line.second_tries,
@@ -169,6 +183,11 @@ def _rows(report: Report) -> list[tuple[str, str]]:
         ),
         ("people", f"{report.citizens:,} came, {report.answered:,} were answered in {report.seconds:.1f} s"),
         ("booked", f"{report.booked:,} booked both doses, {report.cancelled:,} of them cancelled afterwards"),
+        (
+            "of them",
+            f"{report.confirmed:,} held first, {report.households:,} of {report.households_asked:,}"
+            f" households, {report.moved:,} moved, {report.second_doses_cancelled:,} gave up the second dose",
+        ),
         ("left without", counts(report.told)),
         ("refused requests", counts(report.refused)),
         (

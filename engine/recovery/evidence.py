@@ -284,7 +284,7 @@ class _Buckets(NamedTuple):
         """A field of a bucket."""
         stored = Stored(partition, record)
         if codec.is_part(field):
-            # One that was given back only stands there so that no late copy sets it aside again: it has no seat.
+            # One that was given back has no seat; it stands there so that no late copy sets it aside again.
             if record[:1] != GIVEN_BACK:
                 self.parts[bytes([partition]) + field] = stored
         else:

@@ -123,7 +123,7 @@ class Households(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Waitlist(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """For how long a freed seat is offered to one person."""
 
-    offer_minutes: Annotated[int, Meta(ge=1, le=24 * 60)]
+    offer_minutes: Annotated[int, Meta(ge=5, le=4 * 60)]
 
 
 class Campaign(msgspec.Struct, frozen=True, forbid_unknown_fields=True, eq=False):

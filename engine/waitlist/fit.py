@@ -24,11 +24,13 @@ def first_day(plan: Plan, sessions: Mapping[int, Session]) -> date:
     return min(sessions[wish.session].day for member in plan for wish in member)
 
 
-def deadline(plan: Plan, sessions: Mapping[int, Session], now: datetime) -> datetime | None:
+def deadline(
+    plan: Plan, sessions: Mapping[int, Session], now: datetime, offer_s: float = limits.OFFER_S_MAX
+) -> datetime | None:
     """Until when the plan may be offered from now; None where too little time is left before it begins."""
     begins = min(sessions[wish.session].slot_starts_at(wish.slot) for member in plan for wish in member)
     latest = begins - timedelta(seconds=limits.OFFER_BEFORE_SLOT_S)
-    end = min(latest, now + timedelta(seconds=limits.OFFER_S_MAX))
+    end = min(latest, now + timedelta(seconds=offer_s))
     return None if is_too_late(end, now) else end
 
 

@@ -32,7 +32,11 @@ _LAST_ZONE = timedelta(hours=12)
 
 
 class Surroundings(msgspec.Struct, frozen=True):
-    """What the worker needs of the rest of the engine. ``faults``: what a store that is away raises."""
+    """What the worker needs of the rest of the engine.
+
+    ``faults``: what a store that is away raises. ``offer_s``: how long an offer stands, more than
+    ``OFFER_S_MIN``.
+    """
 
     seats: Seats
     around: Around
@@ -43,6 +47,7 @@ class Surroundings(msgspec.Struct, frozen=True):
     keyspace: Keyspace
     now: Callable[[], datetime]
     faults: tuple[type[Exception], ...] = ()
+    offer_s: float = limits.OFFER_S_MAX
 
 
 class Rounds:
@@ -116,7 +121,7 @@ class Rounds:
             await self._tell(freed, acceptance.parallel())
             return False
         now = self._to.now()
-        end = deadline(chosen.plan, self._to.sessions, now)
+        end = deadline(chosen.plan, self._to.sessions, now, self._to.offer_s)
         if end is None:
             return False
         lot = new_lot(freed, chosen.form, chosen.plan, chosen.spot.location, self._to.keyspace, now, end)

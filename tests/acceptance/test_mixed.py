@@ -1,6 +1,6 @@
 """20,000 operations of every kind over HTTP, a thousand clients at once, on few seats; then nothing is wrong.
 
-People book, hold, confirm, extend, move, give up a dose or all, alone and as households, ask twice at once and
+People book, hold, confirm, extend, move, give up a dose or all, alone and as households, twice at once and
 once more. What they were told is held against Postgres by a checker that shares no code with the engine
 (``tests/faults/checker.py``), and against both stores by the audit.
 """
@@ -46,7 +46,7 @@ from tests.faults.writers import Place, Writer
 from tests.short_holds import campaign_with_holds
 
 OPERATIONS = int(os.environ.get("DOSEBOOK_MIXED_OPERATIONS", "20000"))
-CLIENTS, PEOPLE_EACH, CONNECTIONS, HOLD_S = 1_000, 4, 256, 3
+CLIENTS, PEOPLE_EACH, CONNECTIONS, HOLD_S = 1_000, 4, 256, 10
 # (slots, lines) of each location: some sell out again and again.
 SIZES = {1: (40, 20), 2: (40, 20), 3: (40, 10), 4: (40, 10), 5: (10, 2), 6: (5, 1), 7: (20, 4), 8: (20, 4)}
 DAYS = (2, 32)
@@ -121,6 +121,17 @@ async def load(
     return history
 
 
+async def holds_over(settings: Settings) -> None:
+    """Wait until nothing is held any more. Raises ``TimeoutError``."""
+    connection = await asyncpg.connect(settings.database_url)
+    try:
+        async with asyncio.timeout(SETTLED_S_MAX):
+            while await connection.fetchval("select count(*) from course where state = 'h'"):
+                await asyncio.sleep(0.2)
+    finally:
+        await connection.close()
+
+
 async def settled(settings: Settings, acks: Path) -> Report:
     """The audit once everything is persisted, and every hold is over; what is wrong after 30 s stays."""
     deadline = time.monotonic() + SETTLED_S_MAX
@@ -139,9 +150,6 @@ async def judge(settings: Settings, history: History) -> tuple[Checked, int]:
         return list(await connection.fetch(sql))
 
     try:
-        async with asyncio.timeout(SETTLED_S_MAX):
-            while await connection.fetchval("select count(*) from course where state = 'h'"):
-                await asyncio.sleep(0.2)
         rows = await read_rows(fetch)
         sizes = {row["id"]: (row["slots"], row["lines"]) for row in await fetch("select * from session")}
         assert not await connection.fetchval("select count(*) from quarantine")
@@ -169,13 +177,15 @@ def test_a_mixed_rush_leaves_nothing_wrong(
             began = time.monotonic()
             history = asyncio.run(load(listener.url, references, clients, places, operations))
             seconds = time.monotonic() - began
-            checked, expired = asyncio.run(judge(settings, history))
             write_acks(history.ops, tmp_path / "acks")
+            asyncio.run(holds_over(settings))
+            # First what is in doubt comes to rest, and Postgres has everything; then the rows are looked at.
             report = asyncio.run(settled(settings, tmp_path / "acks"))
+            checked, expired = asyncio.run(judge(settings, history))
     acts = acts_of(history.ops, expired)
     print(f"{len(history.ops):,} operations in {seconds:.1f} s on {partitions} partition(s): {acts}")
 
-    assert checked == Checked([], 0)
+    assert not checked.findings, checked.findings[:5]
     assert report.is_clean, report.first
     assert not any(report.figures.values())
     assert {op.outcome for op in history.ops} <= {"ok", "refused", "away", "unknown"}

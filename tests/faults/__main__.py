@@ -62,7 +62,7 @@ def _arguments() -> argparse.Namespace:
     which.add_argument("--bare", action="store_true", help="the classes that need Python alone")
     which.add_argument("--extra", action="store_true", help="the classes that need more")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--history", type=Path, default=ROOT / "var" / "faults.jsonl")
+    parser.add_argument("--history", type=Path, default=ROOT / "var" / "faults-mixed.jsonl")
     parser.add_argument("--control", action="store_true", help="break promises on purpose: must exit with 1")
     parser.add_argument("--outage", type=float, metavar="MINUTES", help="Postgres away for so long")
     parser.add_argument("--readme", action="store_true", help="only write the tables of all rounds")

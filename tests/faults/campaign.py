@@ -137,7 +137,7 @@ async def play(plan: Plan, say: Callable[[str], None]) -> Round:
     async with open_system(WRITERS * PEOPLE_PER_WRITER, plan.ground) as system:
         try:
             await _struck(plan, system, chance, faults, say)
-            await _drained(system)
+            await drained(system)
             verdict = await judged(system, plan.kept.with_suffix(".acks"))
         except TROUBLE as trouble:
             stuck = str(trouble) or type(trouble).__name__
@@ -237,7 +237,8 @@ async def _strike(fault: FaultClass, system: System, chance: Random, *, is_short
     )
 
 
-async def _drained(system: System) -> None:
+async def drained(system: System) -> None:
+    """Wait until Postgres has everything, and no hold runs any more. Raises ``StuckError``."""
     try:
         await system.until_running()
         await system.until_persisted()

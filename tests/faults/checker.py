@@ -139,6 +139,12 @@ class Asked(msgspec.Struct):
         return not all(op.status and op.answered_s < self.last.sent_s for op in open_ones)
 
     @property
+    def until_s(self) -> float:
+        """When it was done at the latest."""
+        told = self.told
+        return float("inf") if told is None else told.answered_s
+
+    @property
     def last(self) -> Op:
         """The last copy that was sent."""
         return max(self.copies, key=lambda op: op.sent_s)
@@ -174,8 +180,8 @@ def check_outboxes(
 ) -> list[Finding]:
     """No gap: in the streams, up to Postgres' watermark, and against the number of things that happened.
 
-    ``past``: events that Postgres had of epochs that ended with a rebuild. ``parts``: events of seats that were
-    set aside, or given back, away from their course's home.
+    ``past``: events that Postgres had of epochs that ended with a rebuild. ``parts``: events of seats that
+    were set aside, or given back, away from their course's home.
     """
     found, events = [], quarantined + parts - past
     for outbox in outboxes:
@@ -200,7 +206,7 @@ def _by_key(ops: Sequence[Op]) -> dict[Key, Asked]:
     return found
 
 
-# Lost --------------------------------------------------------------------------------------------------------
+# Lost ------------------------------------------------------------------------------------------------------
 
 
 def _lost(
@@ -224,7 +230,7 @@ def _lost(
         else:
             yield from _lost_change(op, row)
     for course, row in by_course.items():
-        yield from _undone(row, asked, changes[course] if course in changes else [])
+        yield from _undone(row, asked, changes.get(course, []))
 
 
 def _lost_change(op: Op, row: CourseRow) -> Iterator[Finding]:
@@ -268,7 +274,7 @@ def _last_granted(changes: Sequence[Asked]) -> dict[str, Op]:
     }
 
 
-# Seats, people, courses, households --------------------------------------------------------------------------
+# Seats, people, courses, households ------------------------------------------------------------------------
 
 
 def _oversold_rows(rows: Sequence[CourseRow], sizes: Mapping[int, Size]) -> Iterator[Finding]:
@@ -336,7 +342,7 @@ def _broken_holds(
             yield Finding("broken_holds", f"{_name(over[0])}: told that it is over", over[0].answered_s)
 
 
-# What clients had, by their own account ----------------------------------------------------------------------
+# What clients had, by their own account --------------------------------------------------------------------
 
 
 def _held_twice(asked: Mapping[Key, Asked], changes: Mapping[CourseKey, list[Asked]]) -> Iterator[Finding]:
@@ -350,13 +356,13 @@ def _held_twice(asked: Mapping[Key, Asked], changes: Mapping[CourseKey, list[Ask
         if told is None or told.act not in SEATS:
             continue
         mine = changes.get((told.person, told.generation), [])
-        others = [other.op for other in mine if other.op.op_key != told.op_key]
+        others = [other for other in mine if other.op.op_key != told.op_key]
         confirmed = [c.told for c in mine if c.told is not None and c.op.act == "confirm"]
         if told.act == "hold" and not confirmed:
             continue
         sent_s = min(op.sent_s for op in one.copies)
-        ended = _first_sent((op for op in others if op.act == "cancel"), sent_s)
-        left = _first_sent((op for op in others if op.act in {"cancel", "move", "drop"}), sent_s)
+        ended = _first_sent((o for o in others if o.op.act == "cancel"), sent_s)
+        left = _first_sent((o for o in others if o.op.act in {"cancel", "move", "drop"}), sent_s)
         if told.act in BEGINS:
             holders[told.person].append((told.answered_s, ended, told))
         for seat in told.seats:
@@ -365,8 +371,10 @@ def _held_twice(asked: Mapping[Key, Asked], changes: Mapping[CourseKey, list[Ask
         yield from _overlaps(what, times)
 
 
-def _first_sent(ops: Iterable[Op], after_s: float) -> float:
-    return min((op.sent_s for op in ops if op.sent_s >= after_s), default=float("inf"))
+def _first_sent(others: Iterable[Asked], after_s: float) -> float:
+    """When the first of those left that may have been done after that; one may have been sent before it."""
+    later = (one for one in others if one.until_s > after_s)
+    return min((op.sent_s for one in later for op in one.copies), default=float("inf"))
 
 
 def _overlaps(what: object, times: list[tuple[float, float, Op]]) -> Iterator[Finding]:
@@ -387,7 +395,11 @@ def _answered_differently(asked: Mapping[Key, Asked], rows: Sequence[CourseRow])
         if first is None:
             continue
         told = [op for op in one.copies if op.outcome == "ok"]
-        if first.act in SEATS and len({(op.generation, op.location, op.seats) for op in told}) > 1:
+        # The address that a 202 came with tells of the course as it stands.
+        answers = {op.seats for op in told if not op.is_poll}
+        if first.act in SEATS and (
+            len(answers) > 1 or len({(op.generation, op.location) for op in told}) > 1
+        ):
             words = f"key of {_name(first)} was given {len(told)} answers that differ"
             yield Finding("answered_differently", words, told[-1].answered_s)
         for op in one.copies:

@@ -110,7 +110,8 @@ class Desk:
 
     async def _ask(self, ops: list[Op], method: bytes, path: str, body: Any) -> None:
         self.history.sent(ops)
-        outcome, words, status, reply = "unknown", "", 0, None
+        outcome: Outcome = "unknown"
+        words, status, reply = "", 0, None
         try:
             key = "" if ops[0].is_poll else ops[0].key
             packed = b"" if body is None else msgspec.json.encode(body)

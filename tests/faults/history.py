@@ -23,9 +23,9 @@ Seat = tuple[int, int, int, int]
 class Op(msgspec.Struct, gc=False):
     """What a request was for one person. Times are seconds of one monotonic clock.
 
-    ``generation`` and ``location`` say which course is to be changed; of an acknowledged beginning they are the
-    answer's, as ``seats`` are: (dose, session, slot, seat). ``op_key`` is what the idempotency key becomes in
-    the rows. ``until_ms``: the end of a hold, as it was told. ``revision``: at least that of the course then.
+    ``generation`` and ``location`` say which course is to be changed; of an acknowledged beginning they are
+    the answer's, as ``seats`` are: (dose, session, slot, seat). ``op_key``: the idempotency key as rows have
+    it. ``until_ms``: the end of a hold, as it was told. ``revision``: at least that of the course then.
     ``members``: of a household, ``member`` which of them. ``is_rival``: it was sent beside another change.
     ``is_poll``: it only asked at the address ``status_at`` that an earlier answer (202) gave.
     """

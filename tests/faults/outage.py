@@ -1,7 +1,7 @@
 """Postgres away for an hour under a moderate load: what grows meanwhile, and how long the way back takes.
 
-Registered people book and cancel all the time. Postgres is killed and nobody starts it; then it comes back on
-its old data, the backlog is drained, and checker and audit judge as after any fault.
+Registered people book, change and cancel all the time. Postgres is killed and nobody starts it; then it comes
+back on its old data, the backlog is drained, and checker and audit judge as after any fault.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from random import Random
 import msgspec
 
 from engine.settings import Acknowledge
-from tests.faults.campaign import FINDINGS_KEPT, TROUBLE, judged, load
+from tests.faults.campaign import FINDINGS_KEPT, TROUBLE, drained, judged, load
 from tests.faults.history import History
 from tests.faults.system import Ground, System, open_system
 from tests.faults.trouble import StoppedError
@@ -87,7 +87,7 @@ async def _played(
             await _away(minutes, system, course, say)
             drain_s = await _drained(system)
             say(f"Postgres is back and has everything after {drain_s:.1f} s")
-        await system.until_persisted()
+        await drained(system)
         verdict = await judged(system, acks)
         findings = [f"{f.figure}: {f.words}" for f in verdict.findings[:FINDINGS_KEPT]]
         audit = verdict.audit

@@ -5,27 +5,28 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from tests.faults.checker import Change, CourseRow, Had
-from tests.faults.history import Seat
 
 Fetch = Callable[[str], Awaitable[list[Any]]]
 Key = tuple[str, int]
+Seat = tuple[int, int, int, int]
 KEY_BYTES = 8
 COURSES = "select person_key, generation, location, state::text as state, op from course"
 SEATS = """
-select person_key, generation, dose, session, slot, seat, revision, left_revision, live, joined from appointment
+select person_key, generation, dose, session, slot, seat, revision, left_revision, live, joined
+from appointment
 """
 CHANGES = """
 select person_key, generation, act::text as act, op, revision,
   round(extract(epoch from at) * 1000)::bigint as at_ms
 from change order by revision
 """
-# A part's own partition tells that it was set aside, once for all doses of a revision, and of each that ended.
+# Of a part is told that it was set aside, once for all doses of a revision, and that it was given back, each.
 PART_EVENTS = """
 select (
   select count(*) from (
     select distinct person_key, kind, generation, revision, place, op from appointment where home is not null
   ) as told
-) + (select count(*) from appointment where home is not null and ended_at is not null) as n
+) + (select count(*) from appointment where place <> 255 and ended_at is not null) as n
 """
 
 

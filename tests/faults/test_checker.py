@@ -148,6 +148,10 @@ GOOD: dict[str, tuple[list[Op], list[CourseRow]]] = {
     "asked again after the cancellation": ([booked(), cancelled(), booked(at_s=3)], [dead()]),
     "moved": ([booked(), moved()], [gone()]),
     "moved, and asked for the booking again": ([booked(), moved(), booked(at_s=3)], [gone()]),
+    "moved, and asked at the booking's address": (
+        [booked(), moved(), booked(at_s=3, is_poll=True, seats=MOVED)],
+        [gone()],
+    ),
     "a move without an answer": ([booked(), moved(outcome="unknown", status=0)], [gone()]),
     "the same move, not made": ([booked(), moved(outcome="unknown", status=0)], [row()]),
     "a seat that was moved away from is sold again": (
@@ -158,6 +162,26 @@ GOOD: dict[str, tuple[list[Op], list[CourseRow]]] = {
         [booked(), moved(), moved(at_s=2.05, op_key="m2", seats=SEATS)],
         [gone(had=(Had(SEATS[0]), Had(SEATS[1], until=2), Had(MOVED[1], 2, 3), Had(SEATS[1], 3)),
               live_seats=SEATS, changes=(done("move"), Change("v", "m2", 3)))],
+    ),
+    "two moves at once, and the seat of the first is another's while the other has no answer": (
+        [
+            booked(),
+            moved(at_s=1.5, op_key="m2", seats=OTHER_SEATS, answered_s=9.0),
+            moved(),
+            booked(EVA, at_s=3, seats=((1, 1, 1, 0), MOVED[1])),
+        ],
+        [
+            gone(
+                had=(
+                    *(Had(s, until=2) for s in SEATS),
+                    *(Had(s, 2, 3) for s in MOVED),
+                    *(Had(s, 3) for s in OTHER_SEATS),
+                ),
+                live_seats=OTHER_SEATS,
+                changes=(done("move"), Change("v", "m2", 3)),
+            ),
+            row(EVA, ((1, 1, 1, 0), MOVED[1])),
+        ],
     ),
     "dose 2 given up": ([booked(), changed("drop", seats=DROPPED)], [dropped()]),
     "held and confirmed": ([held(), changed("confirm")], [confirmed()]),
@@ -308,7 +332,11 @@ BAD: dict[str, tuple[str, list[Op], list[CourseRow]]] = {
     "nobody asked for a move": ("refused_yet_done", [booked()], [gone()]),
     "two answers": ("answered_differently", [booked(), booked(at_s=3, seats=OTHER_SEATS)], [row()]),
     "booked, then refused": ("answered_differently", [booked(), not_booked("refused", 3)], [row()]),
-    "two answers to a move": ("answered_differently", [booked(), moved(), moved(at_s=3, seats=SEATS)], [gone()]),
+    "two answers to a move": (
+        "answered_differently",
+        [booked(), moved(), moved(at_s=3, seats=SEATS)],
+        [gone()],
+    ),
     "moved, then refused": (
         "answered_differently",
         [booked(), moved(), moved(at_s=3, outcome="refused", status=404, seats=())],

@@ -82,6 +82,7 @@ def test_every_class_that_holds_with_one_fsync(tmp_path: Path) -> None:
     assert one["replies_lost"] > 0
     assert one["outcomes"]["ok"] > 1_000
     assert sum(fault["pending"] for fault in one["faults"]) > 0
+    assert all(one["acts"][act] > 0 for act in table.ACTS), one["acts"]
     assert [kept.policy for kept in table.read(tmp_path / "faults.jsonl")] == [Acknowledge.FSYNC]
 
 
@@ -120,8 +121,8 @@ async def test_recovery_is_measured_where_it_was_struck() -> None:
     for person, sent_s in (("struck", 0.5), ("other", 1.5), ("struck", 1.5)):
         assert not waiting.done()
         op = Op("book", person, "", "", sent_s, answered_s=2.0 + sent_s, outcome="ok")
-        history.sent(op)
-        history.ended(op)
+        history.sent([op])
+        history.ended([op])
         await asyncio.sleep(0)
     assert await waiting == 3.5
 

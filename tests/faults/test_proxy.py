@@ -19,7 +19,9 @@ pytestmark = pytest.mark.anyio
 async def test_what_was_lost_has_happened(redis_client: Any, redis_server: RedisServer) -> None:
     world = World(redis_client, 1, (Location(1, 2, 3),))
     request, outbox = world.request(1, 1), world.keyspace.outbox(0)
-    record = codec.book(request.person, request.kind, request.op, 1, FAR_MS, request.wishes)
+    (seeker,) = request.seekers
+    member = codec.Member(seeker.person, seeker.kind, 1, seeker.wishes)
+    record = codec.book(codec.Group(request.op, FAR_MS, (member,)))
     async with Proxy(redis_server.data.run_dir / "p", redis_server.socket) as proxy:
         client: Any = connect(f"unix://{proxy.path}")
         losing = asyncio.create_task(proxy.lose(30))

@@ -45,7 +45,7 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Life(msgspec.Struct):
-    """Courses that began together, while they are held; then each is one of its own. ``asked``: asks again."""
+    """Courses that began together, while they are held; then each is one of its own. ``asked`` asks again."""
 
     courses: list[Course]
     asked: list[Again]

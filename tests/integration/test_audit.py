@@ -366,6 +366,20 @@ async def test_a_part_that_nobody_has_decided_about(apart: Deployment) -> None:
     assert words.endswith("is set aside, its home has not decided")
 
 
+async def test_a_seat_that_was_given_back_is_no_part_any_more(apart: Deployment) -> None:
+    """Its record stays, so that no late copy has the seat again; somebody else may."""
+    course = Course(CourseId(person_key(1), 1, 1), HOME, "booked", ())
+    there = apart.wishes(THERE)[1]
+    await apart.moved(course, {2}, Away(HOME, apart.wishes(HOME)[1]))
+    await apart.split(2, HOME, THERE)
+    await apart.persist()
+    key, field = part_key(apart)
+    assert codec.part(await apart.client.hget(key, field)).state == b"x"
+    sold = await apart.rows("select slot, seat from appointment where live and place = 2")
+    assert sold == [(there.slot, 0)]
+    assert (await apart.audit()).is_clean
+
+
 async def test_a_part_that_postgres_does_not_have(apart: Deployment) -> None:
     await apart.pool.execute("update appointment set live = false where place = 2")
     (words,) = found(await apart.audit(), drift=1)

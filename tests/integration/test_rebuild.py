@@ -39,13 +39,19 @@ async def deployment(
 
 
 async def dump(deployment: Deployment, partitions: Iterable[int]) -> KeyValues:
-    """Every guard, course, part, hold and stock; not the outboxes and metas, which begin anew."""
+    """Every guard, course, part, hold and stock; not the outboxes and metas, which begin anew.
+
+    Not parts that were given back either: they only refuse late copies, which a new epoch refuses as well.
+    """
     found: KeyValues = {}
     for partition in partitions:
         holds = deployment.keyspace.holds(partition)
         found[holds] = await deployment.client.zrange(holds, 0, -1, withscores=True)
         async for key in deployment.client.scan_iter(deployment.keyspace.people(partition)):
-            found[key] = await deployment.client.hgetall(key)
+            bucket = await deployment.client.hgetall(key)
+            there = {f: r for f, r in bucket.items() if not (codec.is_part(f) and r[:1] == b"x")}
+            if there:
+                found[key] = there
         async for key in deployment.client.scan_iter(deployment.keyspace.prefix(partition) + b"session:*"):
             found[key] = await deployment.client.get(key)
     return found
