@@ -1,5 +1,7 @@
 """Who gave a seat back: known at once from the outboxes, and for long from Postgres."""
 
+from datetime import timedelta
+
 import pytest
 
 from engine import limits
@@ -58,8 +60,8 @@ async def test_what_another_process_saw_is_in_postgres(deployment: Deployment) -
     assert await freers_of(deployment)([seat]) == {person_key(1)}
     assert await freers_of(deployment)([seat, other]) == {person_key(1)}
     assert await freers_of(deployment)([Freed(seat.session, seat.slot + 1)]) == set()
-    old = f"update appointment set ended_at = ended_at - interval '{limits.FREED_BY_S + 60} s' where not live"
-    await deployment.pool.execute(old)
+    long_ago = "update appointment set ended_at = ended_at - $1::interval where not live"
+    await deployment.pool.execute(long_ago, timedelta(seconds=limits.FREED_BY_S + 60))
     assert await freers_of(deployment)([seat]) == set()
 
 

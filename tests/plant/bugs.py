@@ -19,9 +19,9 @@ REBUILD, SWEEP = "tests/integration/test_rebuild.py", "tests/integration/test_sw
 SERVERS = "tests/servers/test_redis_and_postgres.py"
 ACKNOWLEDGE = "tests/integration/test_acknowledge.py"
 JANITOR, AUDIT = "tests/integration/test_janitor.py", "tests/integration/test_audit.py"
-ACTS, LIVES = "tests/integration/test_persisted_acts.py", "tests/integration/test_persisted_lives.py"
+ACTS = "tests/integration/test_persisted_acts.py"
 FOLD = "tests/unit/test_fold.py"
-WAITLIST, LINE = "tests/integration/test_waitlist.py", "tests/stateful/test_waitlist.py"
+WAITLIST, FREED = "tests/integration/test_waitlist.py", "tests/integration/test_freed.py"
 OFFERED = "tests/acceptance/test_waitlist.py"
 
 
@@ -441,7 +441,7 @@ BUGS = (
         "any(entry.verb == TAKEN and _spot(",
         "any(entry.verb == JOINED and _spot(",
         "a seat that is sold twice is not seen if it is released later in the batch",
-        ("tests/unit/test_fold.py",),
+        (FOLD,),
     ),
     Bug(
         "partitions of a batch not compared",
@@ -449,7 +449,7 @@ BUGS = (
         "        self._compare_partitions()\n",
         "",
         "a person with two live courses stops the persister instead of being quarantined",
-        ("tests/unit/test_fold.py",),
+        (FOLD,),
     ),
     Bug(
         "event applied twice",
@@ -817,7 +817,8 @@ BUGS = (
     Bug(
         "a hold that is over resolved as live",
         f"{SCRIPTS}/resolve.lua",
-        "  if is_live(course) and is_due(partition, course) then end_course(partition, course, NO_OP, 'e') end\n",
+        "  if is_live(course) and is_due(partition, course) then"
+        " end_course(partition, course, NO_OP, 'e') end\n",
         "",
         "somebody whose hold is over is told that they have booked",
         (f"{HOLDS}::test_resolving_ends_a_hold_that_is_over_and_no_other",),
@@ -924,7 +925,8 @@ BUGS = (
         "rebuilt holds never end",
         "engine/recovery/rebuild.py",
         "            if course.record.state == HELD:\n"
-        '                commands.append((home, ("ZADD", self._keyspace.holds(home), course.until_ms, field)))\n',
+        '                commands.append((home, ("ZADD", self._keyspace.holds(home), course.until_ms,'
+        " field)))\n",
         "",
         "held seats are kept for nobody after a rebuild",
         (f"{REBUILD}::test_holds_come_back",),
@@ -1018,7 +1020,7 @@ BUGS = (
         "                self._note(Freed(seat.session, seat.slot), event.course.person)\n",
         "                self._note(Freed(seat.session, seat.seat), event.course.person)\n",
         "who waits for a better time gets their own seat back",
-        ("tests/integration/test_freed.py::test_what_a_process_saw_it_knows_at_once",),
+        (f"{FREED}::test_what_a_process_saw_it_knows_at_once",),
     ),
     Bug(
         "the canceller forgotten after a restart",
@@ -1026,7 +1028,7 @@ BUGS = (
         "where not a.live and a.ended_at >=",
         "where a.live and a.ended_at >=",
         "the same, where another process saw the cancellation",
-        ("tests/integration/test_freed.py::test_what_another_process_saw_is_in_postgres",),
+        (f"{FREED}::test_what_another_process_saw_is_in_postgres",),
     ),
     Bug(
         "offered a second dose that they gave up",
@@ -1049,8 +1051,8 @@ BUGS = (
     Bug(
         "deadline after the slot began",
         "engine/waitlist/fit.py",
-        "    end = min(latest, now + timedelta(seconds=limits.OFFER_S_MAX))\n",
-        "    end = max(latest, now + timedelta(seconds=limits.OFFER_S_MAX))\n",
+        "    end = min(latest, now + timedelta(seconds=offer_s))\n",
+        "    end = max(latest, now + timedelta(seconds=offer_s))\n",
         "an offer is open longer than anybody can use it",
         (f"{WAITLIST}::test_never_after_the_slot_began_and_not_shortly_before",),
     ),
@@ -1081,7 +1083,8 @@ BUGS = (
     Bug(
         "runs out under an acceptance",
         "engine/waitlist/ledger.py",
-        "            if await rows.offers_of(connection, lot, OfferState.ACCEPTING):\n                return False\n",
+        "            if await rows.offers_of(connection, lot, OfferState.ACCEPTING):\n"
+        "                return False\n",
         "",
         "the seats go to the next while somebody books them",
         (f"{WAITLIST}::test_a_lot_does_not_run_out_under_an_acceptance",),

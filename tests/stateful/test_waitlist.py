@@ -28,7 +28,7 @@ from engine.storage.migrate import migrate
 from engine.waitlist.entries import Joined
 from engine.waitlist.needs import Freed
 from engine.waitlist.offers import Accepted, NotAccepted
-from tests.waiting import FIRST, LINES, ONE, PRIMARY, SLOTS, TWO, Country, Died, asked
+from tests.waiting import FIRST, LINES, ONE, PRIMARY, SECOND, SLOTS, TWO, Country, Died, asked
 from tests.world import person_key
 
 T = TypeVar("T")
@@ -131,18 +131,31 @@ class Waitlist(RuleBasedStateMachine):
             if slot.session == FIRST:
                 self.look_at(slot.slot, dies_at)
 
-    @rule(person=PEOPLE, slot=st.integers(0, SLOTS - 1))
-    def book_by_the_usual_way(self, person: int, slot: int) -> None:
-        self.desk.book(person, Wish(1, FIRST, slot))
+    @rule(person=PEOPLE, session=st.sampled_from([FIRST, SECOND]), slot=st.integers(0, SLOTS - 1))
+    def book_by_the_usual_way(self, person: int, session: int, slot: int) -> None:
+        self.desk.book(person, Wish(session, session, slot))
+
+    @rule(data=st.data(), slot=st.integers(0, SLOTS - 1))
+    def book_before_one_is_told(self, data: st.DataObject, slot: int) -> None:
+        """Of those whom seats are set aside for: the worker has died before it told them."""
+        chosen = self.rows("select entry from waitlist_offer where state = 'opening' order by entry")
+        if chosen:
+            people = sorted({person for (entry,) in chosen for person in self.people_of(entry)})
+            self.book_by_the_usual_way(data.draw(st.sampled_from(people)), SECOND, slot)
 
     @precondition(lambda self: self.told)
     @rule(data=st.data(), dies_at=DEATHS, mute_at=DEATHS)
     def accept(self, data: st.DataObject, dies_at: int | None, mute_at: int | None) -> None:
         offer = data.draw(st.sampled_from(sorted(self.told)))
         self.keys += 1
+        ((state, deadline),) = self.rows(
+            f"select o.state, l.deadline from waitlist_offer o join waitlist_lot l on l.id = o.lot"  # noqa: S608
+            f" where o.id = {offer}"
+        )
         work = self.country.offers.accept(offer, f"a{self.keys}")
         answer = self.survive(work, dies_at, mute_at)
         if isinstance(answer, Accepted):
+            assert state != "open" or self.clock() <= deadline, "accepted after its time"
             assert self.accepted.setdefault(offer, answer) == answer
         if isinstance(answer, NotAccepted):
             assert offer not in self.accepted
@@ -228,6 +241,15 @@ class Waitlist(RuleBasedStateMachine):
             "select e.id from waitlist_entry e left join waitlist_offer o"
             " on o.entry = e.id and o.state in ('opening', 'open', 'accepting')"
             " where (e.state = 'offered') <> (o.id is not null)"
+        )
+
+    @invariant()
+    def a_lot_is_open_while_it_is_accepted(self) -> None:
+        if not hasattr(self, "country"):
+            return
+        assert not self.rows(
+            "select l.id from waitlist_lot l join waitlist_offer o on o.lot = l.id"
+            " where o.state = 'accepting' and l.state <> 'open'"
         )
 
     @invariant()
