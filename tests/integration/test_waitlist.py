@@ -51,11 +51,11 @@ async def free(country: Country, person: int) -> Freed:
 async def die_holding(country: Country, freed: Freed) -> None:
     """The worker dies between the hold of a lot and telling of it; another takes over."""
 
-    async def dies(_: int) -> Any:
+    async def dies(*_: Any) -> None:
         raise Died
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(country.ledger, "opening", dies)
+        patch.setattr(country.ledger, "open", dies)
         with pytest.raises(Died):
             await country.rounds.consider(freed)
     country.restart()
