@@ -48,6 +48,20 @@ async def free(country: Country, person: int) -> Freed:
     return freed
 
 
+async def die_holding(country: Country, freed: Freed) -> None:
+    """The worker dies between the hold of a lot and telling of it; another takes over."""
+
+    async def dies(*_: Any) -> None:
+        raise Died
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(country.ledger, "open", dies)
+        with pytest.raises(Died):
+            await country.rounds.consider(freed)
+    country.restart()
+    assert country.desk.holds
+
+
 async def test_a_freed_seat_is_offered_in_the_order_of_joining_and_taken_once(country: Country) -> None:
     first, second = await country.join(1), await country.join(2)
     await free(country, 100)
@@ -56,9 +70,10 @@ async def test_a_freed_seat_is_offered_in_the_order_of_joining_and_taken_once(co
     taken = await country.offers.accept(offers[1][1], "key")
     assert isinstance(taken, Accepted)
     assert [course.id.person for course in taken.courses] == [person_key(2)]
+    assert await country.offers_in("gone") == [offers[0]]
+    assert await country.entry_state(first) == EntryState.WAITING
     assert await country.offers.accept(offers[0][1], "key") == NotAccepted(OfferState.GONE)
     assert await country.entry_state(second) == EntryState.BOOKED
-    assert await country.entry_state(first) == EntryState.WAITING
     assert len(country.desk.taken_by_offer) == 1
 
 
@@ -125,15 +140,7 @@ async def test_never_after_the_slot_began_and_not_shortly_before(country: Countr
 async def test_a_lot_found_opening_too_late_is_given_back(country: Country) -> None:
     entry = await country.join(1)
     (freed,) = country.desk.cancel(100)
-    for dies_at in range(1, 40):
-        country.fuse.set(dies_at=dies_at)
-        try:
-            await country.rounds.consider(freed)
-        except Died:
-            held = bool(country.desk.holds)
-        if held:
-            break
-    country.restart()
+    await die_holding(country, freed)
     country.clock.now = country.sessions[FIRST].slot_starts_at(0) + timedelta(seconds=1)
     await country.settle()
     assert await country.rows("select distinct state from waitlist_offer") == [("withdrawn",)]
@@ -142,23 +149,44 @@ async def test_a_lot_found_opening_too_late_is_given_back(country: Country) -> N
     assert await country.entry_state(entry) == EntryState.WAITING
 
 
+async def test_never_where_setting_the_seats_aside_took_too_long(
+    country: Country, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = await country.join(1)
+    (freed,) = country.desk.cancel(100)
+    set_aside = country.desk.set_aside
+
+    async def slow(*args: Any) -> Any:
+        answer = await set_aside(*args)
+        country.clock.now = country.sessions[FIRST].slot_starts_at(0) - timedelta(seconds=1)
+        return answer
+
+    monkeypatch.setattr(country.desk, "set_aside", slow)
+    assert not await country.rounds.consider(freed)
+    assert await country.rows("select state, opened_at from waitlist_offer") == [("withdrawn", None)]
+    assert await country.entry_state(entry) == EntryState.WAITING
+    assert not country.desk.holds
+
+
 async def test_never_to_somebody_who_was_booked_while_the_worker_was_away(country: Country) -> None:
     booked, other = await country.join(1), await country.join(2)
     (freed,) = country.desk.cancel(100)
-    held = False
-    for dies_at in range(1, 40):
-        country.fuse.set(dies_at=dies_at)
-        try:
-            await country.rounds.consider(freed)
-        except Died:
-            held = bool(country.desk.holds)
-        if held:
-            break
-    country.restart()
+    await die_holding(country, freed)
     assert country.desk.book(1, Wish(2, 2, 0))
     await country.settle()
     assert [entry for entry, _ in await country.offers_in("open")] == [other]
     assert await country.entry_state(booked) == EntryState.BOOKED
+
+
+async def test_never_to_a_family_of_whom_one_was_booked_while_the_worker_was_away(country: Country) -> None:
+    family, other = await country.join(3, 1), await country.join(4, 5)
+    (freed,) = country.desk.cancel(100)
+    country.desk.cancel(101)
+    await die_holding(country, freed)
+    assert country.desk.book(1, Wish(2, 2, 0))
+    await country.settle()
+    assert [entry for entry, _ in await country.offers_in("open")] == [other]
+    assert await country.entry_state(family) == EntryState.BOOKED
 
 
 async def test_who_is_booked_already_is_closed_and_the_next_is_offered(country: Country) -> None:
@@ -317,6 +345,22 @@ async def test_leaving_withdraws_the_offer(country: Country) -> None:
     await country.settle()
     assert country.desk.book(9, Wish(1, freed.session, freed.slot))
     assert await country.rows("select count(*) from waitlist_cell") == [(0,)]
+
+
+async def test_who_leaves_when_they_were_chosen_is_offered_nothing(
+    country: Country, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry, other = await country.join(1), await country.join(2)
+    begin = country.ledger.begin
+
+    async def leave_first(*args: Any) -> int | None:
+        await country.entries.leave(entry)
+        return await begin(*args)
+
+    monkeypatch.setattr(country.ledger, "begin", leave_first)
+    await free(country, 100)
+    assert [told for told, _ in await country.offers_in("open")] == [other]
+    assert await country.entry_state(entry) == EntryState.LEFT
 
 
 async def test_leaving_waits_for_an_acceptance_under_way(country: Country) -> None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.plant.bugs import BUGS, Bug
-from tests.plant.planter import Verdict, control, judge
+from tests.plant.planter import NO_BUG, Verdict, control, judge, parts_of
 
 
 def main() -> int:
@@ -37,20 +37,19 @@ def main() -> int:
 
 def _judge_all(bugs: list[Bug], processes: int) -> list[Verdict]:
     console = Console(stderr=True)
-    with console.status("the suites without a bug") as status:
-        verdicts = [control(bugs)]
-        if verdicts[0].verdict != "passes":
+    # Each has a tree and servers of its own, so they do not meet.
+    with console.status("the suites without a bug") as status, ThreadPoolExecutor(processes) as pool:
+        verdicts = list(pool.map(control, parts_of(bugs, processes)))
+        if any(one.verdict != "passes" for one in verdicts):
             return verdicts
-        # Each has a tree and servers of its own, so they do not meet.
-        with ThreadPoolExecutor(processes) as pool:
-            for verdict in pool.map(judge, bugs):
-                verdicts.append(verdict)
-                status.update(f"{len(verdicts) - 1} of {len(bugs)}: {verdict.name}")
+        for at, verdict in enumerate(pool.map(judge, bugs), start=1):
+            verdicts.append(verdict)
+            status.update(f"{at} of {len(bugs)}: {verdict.name}")
     return verdicts
 
 
 def _result(verdicts: list[Verdict], seconds: float) -> dict[str, object]:
-    planted = verdicts[1:]
+    planted = [one for one in verdicts if one.name != NO_BUG]
     return {
         "planted": len(planted),
         "caught": sum(one.verdict == "caught" for one in planted),

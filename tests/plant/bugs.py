@@ -18,6 +18,11 @@ PERSISTER, CERTIFY = "tests/integration/test_persister.py", "tests/integration/t
 REBUILD, SWEEP = "tests/integration/test_rebuild.py", "tests/integration/test_sweep.py"
 SERVERS = "tests/servers/test_redis_and_postgres.py"
 ACKNOWLEDGE = "tests/integration/test_acknowledge.py"
+JANITOR, AUDIT = "tests/integration/test_janitor.py", "tests/integration/test_audit.py"
+ACTS = "tests/integration/test_persisted_acts.py"
+FOLD = "tests/unit/test_fold.py"
+WAITLIST, FREED = "tests/integration/test_waitlist.py", "tests/integration/test_freed.py"
+OFFERED = "tests/acceptance/test_waitlist.py"
 
 
 class Bug(msgspec.Struct, frozen=True):
@@ -134,9 +139,9 @@ BUGS = (
     Bug(
         "booking without its guard",
         f"{SCRIPTS}/book.lua",
-        "    call('HSET', member.bucket, member.guard_field,\n"
-        "      guard_record('b', member.generation, member.number, group.op, member.guard))\n",
-        "",
+        "    return member.guard_field,"
+        " guard_record('b', member.generation, member.number, group.op, member.guard)\n",
+        "    return nil\n",
         "the fused booking leaves the person free to book again",
         (f"{STEP}::test_one_live_course_per_person",),
     ),
@@ -239,8 +244,8 @@ BUGS = (
     Bug(
         "claims resolved at first sight",
         "engine/recovery/sweep.py",
-        "if self._seen.get(guard) == live}",
-        "if live}",
+        "if before.claims.get(guard) == live:",
+        "if live:",
         "the sweep gives up bookings that are just being made",
         (f"{SWEEP}::test_a_claim_seen_twice_is_resolved",),
     ),
@@ -343,11 +348,11 @@ BUGS = (
     Bug(
         "guard freed by time",
         "engine/recovery/sweep.py",
-        "booked = await self._resolve(person, kind, live)",
-        "booked = await self._client.hdel(self._keyspace.bucket(self._keyspace.of_person(person), person),"
-        " codec.PERSON_KIND.pack(person, kind)) == 0",
+        "self._resolve(person, kind, live)",
+        "self._nodes.one(where := self._keyspace.of_person(person), 'HDEL',"
+        " self._keyspace.bucket(where, person), codec.PERSON_KIND.pack(person, kind))",
         "a take that comes late books a person who has booked again by then",
-        (SWEEP,),
+        (f"{SWEEP}::test_a_take_that_comes_after_the_sweep_is_refused",),
     ),
     Bug(
         "event after the seats of a booking",
@@ -394,8 +399,8 @@ BUGS = (
     Bug(
         "retry without id",
         "engine/booking/desk.py",
-        'op = op_of(person, idempotency_key, b"book", _packed(wishes))',
-        'op = op_of(person, str(asyncio.get_running_loop().time()), b"book", _packed(wishes))',
+        "op = _op(order, idempotency_key, digest)\n        doses",
+        "op = _op(order, __import__('secrets').token_hex(8), digest)\n        doses",
         "a client that repeats its request is told that somebody has booked, or books once more",
         ("tests/integration/test_desk.py::test_a_repeated_request_is_one_booking_and_one_answer",),
     ),
@@ -413,25 +418,19 @@ BUGS = (
     Bug(
         "released after taken",
         "engine/outbox/commit.py",
-        """    if fold.released:
-        await connection.execute(query("batch.release_seats"))
-        _expect(
-            "cancelled courses", len(fold.released), await connection.execute(query("batch.release_courses"))
-        )
-    if fold.taken:
-        seats = sum(len(item.event.appointments) for item in fold.taken.values())
-        _expect("courses", len(fold.taken), await connection.execute(query("batch.take_courses")))
-        _expect("appointments", seats, await connection.execute(query("batch.take_seats")))
+        """        ("release_seats", len(fold.releases)),
+        ("leave_seats", len(fold.leavings)),
+        ("continue_courses", len(fold.continued())),
+        ("begin_courses", len(fold.begun())),
+        ("insert_changes", len(fold.changes)),
+        ("take_seats", len(fold.takings) - parts),
 """,
-        """    if fold.taken:
-        seats = sum(len(item.event.appointments) for item in fold.taken.values())
-        _expect("courses", len(fold.taken), await connection.execute(query("batch.take_courses")))
-        _expect("appointments", seats, await connection.execute(query("batch.take_seats")))
-    if fold.released:
-        await connection.execute(query("batch.release_seats"))
-        _expect(
-            "cancelled courses", len(fold.released), await connection.execute(query("batch.release_courses"))
-        )
+        """        ("leave_seats", len(fold.leavings)),
+        ("continue_courses", len(fold.continued())),
+        ("begin_courses", len(fold.begun())),
+        ("insert_changes", len(fold.changes)),
+        ("take_seats", len(fold.takings) - parts),
+        ("release_seats", len(fold.releases)),
 """,
         "a seat that was given back and sold again in one batch stops the persister",
         (f"{PERSISTER}::test_what_a_batch_releases_is_taken_in_the_same_batch",),
@@ -439,10 +438,10 @@ BUGS = (
     Bug(
         "seats of a batch not compared",
         "engine/outbox/fold.py",
-        "if not self._seats.isdisjoint(places):",
-        "if not places:",
+        "any(entry.verb == TAKEN and _spot(",
+        "any(entry.verb == JOINED and _spot(",
         "a seat that is sold twice is not seen if it is released later in the batch",
-        ("tests/unit/test_fold.py",),
+        (FOLD,),
     ),
     Bug(
         "partitions of a batch not compared",
@@ -450,7 +449,7 @@ BUGS = (
         "        self._compare_partitions()\n",
         "",
         "a person with two live courses stops the persister instead of being quarantined",
-        ("tests/unit/test_fold.py",),
+        (FOLD,),
     ),
     Bug(
         "event applied twice",
@@ -798,5 +797,371 @@ BUGS = (
         "            yield seat.where, codec.quit_part(codec.PartId(event.course, seat.dose, seat.revision))",
         "the seat elsewhere is given back though it counts",
         (SIMULATION,),
+    ),
+    Bug(
+        "late take settles a later guard",
+        f"{SCRIPTS}/take.lua",
+        "  if generation == member.generation and state ~= 'f' then",
+        "  if state ~= 'f' then",
+        "the claim of a later course counts as booked, though it has no seat",
+        (f"{SEATS}::test_a_take_leaves_a_guard_that_does_not_claim_the_course",),
+    ),
+    Bug(
+        "expiry of what was confirmed",
+        f"{SCRIPTS}/expire.lua",
+        "    if course and course.state == 'h' then",
+        "    if course and is_live(course) then",
+        "a booked course ends because it was held once",
+        (f"{HOLDS}::test_what_is_not_held_does_not_expire_and_is_not_met_again",),
+    ),
+    Bug(
+        "a hold that is over resolved as live",
+        f"{SCRIPTS}/resolve.lua",
+        "  if is_live(course) and is_due(partition, course) then"
+        " end_course(partition, course, NO_OP, 'e') end\n",
+        "",
+        "somebody whose hold is over is told that they have booked",
+        (f"{HOLDS}::test_resolving_ends_a_hold_that_is_over_and_no_other",),
+    ),
+    Bug(
+        "seats of another layout sold",
+        f"{SCRIPTS}/step.lua",
+        "  if meta[6] ~= LAYOUT then return wrong_layout(meta[6]) end\n",
+        "",
+        "records of another version are read as if they were ours, and written over",
+        (f"{DOORS}::test_a_partition_in_another_layout_does_nothing",),
+    ),
+    Bug(
+        "begun as it stands now",
+        f"{SCRIPTS}/begin.lua",
+        "    local _, _, appointments = recall_change(course, course.op)\n",
+        "    local appointments = course.appointments\n",
+        "a repeated booking is told of seats that it never asked for",
+        (f"{MOVES}::test_each_op_keeps_its_answer_after_others",),
+    ),
+    Bug(
+        "a second hold of another kind",
+        "engine/booking/desk.py",
+        'if live is not None and live.state == "held":',
+        'if live is not None and live.state == "booked":',
+        "one person holds seats for both kinds",
+        ("tests/acceptance/test_holds.py::test_one_hold_for_a_person_whatever_the_kind",),
+    ),
+    Bug(
+        "the change of a part in doubt may still come",
+        "engine/booking/move.py",
+        "codec.resolve(part.course, part.revision - 1)",
+        "codec.resolve(part.course, 0)",
+        "the sweep gives a seat back, and a move that comes late counts it",
+        (f"{SWEEP}::test_a_seat_of_a_change_that_never_came_is_given_back_and_the_change_refused",),
+    ),
+    # The persister, the rebuild, the sweep, the janitor and the audit of such courses
+    Bug(
+        "parts decided at first sight",
+        "engine/recovery/sweep.py",
+        "if before.parts.get((partition, part)) == record:",
+        "if record:",
+        "the sweep gives up changes that are just being made",
+        (f"{SWEEP}::test_a_seat_set_aside_for_nothing_is_given_back",),
+    ),
+    Bug(
+        "the janitor ends some",
+        "engine/booking/janitor.py",
+        "while (more := await self._expire(partition)) == limits.EXPIRE_HOLDS_MAX:",
+        "if (more := await self._expire(partition)) == limits.EXPIRE_HOLDS_MAX:",
+        "after a rush, holds that are over keep seats for hours",
+        (f"{JANITOR}::test_more_than_one_operation_ends_are_ended_all_the_same",),
+    ),
+    Bug(
+        "a committed seat sold before its release",
+        "engine/storage/sql/batch.sql",
+        "where r.n is null or r.n >= b.n\n",
+        "where r.n is null\n",
+        "a seat that was sold twice passes for one that was given back first",
+        (f"{PERSISTER}::test_a_seat_sold_twice_though_released_later_in_the_batch",),
+    ),
+    Bug(
+        "half an end",
+        "engine/storage/sql/batch.sql",
+        "where r.ended_ms > 0 and c.state in ('b', 'h') and a.joined",
+        "where r.ended_ms < 0 and c.state in ('b', 'h') and a.joined",
+        "a course ends in Postgres, and one of its seats stays sold for ever",
+        (f"{ACTS}::test_a_course_that_keeps_a_seat_though_it_ends",),
+    ),
+    Bug(
+        "half an end in one batch",
+        "engine/outbox/fold.py",
+        "        if event.type in ENDS and course is not None and self._known(event) != course.seats:\n"
+        "            return Broken.HALF_ENDED\n",
+        "",
+        "the same, where the course began in the same batch",
+        (FOLD,),
+    ),
+    Bug(
+        "a release forgets who gave the seat up",
+        "engine/storage/sql/batch.sql",
+        "left_revision = coalesce(nullif(r.left_revision, 0), a.left_revision)",
+        "left_revision = nullif(r.left_revision, 0)",
+        "a course counts a seat elsewhere again that it has given up",
+        (f"{ACTS}::test_who_gave_a_seat_up", f"{ACTS}::test_a_dose_elsewhere_moves_home_and_is_given_up"),
+    ),
+    Bug(
+        "a part free because its home told first",
+        "engine/storage/sql/batch.sql",
+        "seat = excluded.seat, live = excluded.live,",
+        "seat = excluded.seat,",
+        "the seat is sold again to somebody else in Postgres",
+        (f"{ACTS}::test_home_and_part_are_read_in_either_order",),
+    ),
+    Bug(
+        "changes not written",
+        "engine/outbox/fold.py",
+        "        self.changes.append((number, event))\n",
+        "",
+        "after a rebuild a repeated move is made a second time",
+        (f"{ACTS}::test_a_hold_extended_confirmed_and_moved",),
+    ),
+    Bug(
+        "rebuilt holds never end",
+        "engine/recovery/rebuild.py",
+        "            if course.record.state == HELD:\n"
+        '                commands.append((home, ("ZADD", self._keyspace.holds(home), course.until_ms,'
+        " field)))\n",
+        "",
+        "held seats are kept for nobody after a rebuild",
+        (f"{REBUILD}::test_holds_come_back",),
+    ),
+    Bug(
+        "rebuilt stocks without parts",
+        "engine/recovery/rebuild.py",
+        "                self._stocks.take([part.seat])\n",
+        "",
+        "seats that count elsewhere are sold again after a rebuild",
+        (f"{REBUILD}::test_moves_and_seats_elsewhere_come_back",),
+    ),
+    Bug(
+        "rebuilt with the seats that a move gave up",
+        "engine/recovery/records.py",
+        "self.left_revision > revision)",
+        "self.left_revision >= revision)",
+        "a course has two seats for one dose after a rebuild",
+        (f"{REBUILD}::test_moves_and_seats_elsewhere_come_back",),
+    ),
+    Bug(
+        "parts in doubt rebuilt as kept",
+        "engine/recovery/records.py",
+        "state = KEPT if part.is_counted else SET_ASIDE",
+        "state = KEPT",
+        "a seat stays taken for a change that never came",
+        (f"{REBUILD}::test_a_part_in_doubt_is_kept_until_its_home_has_decided",),
+    ),
+    Bug(
+        "a counted seat free in a rebuilt partition",
+        "engine/storage/sql/appointment.sql",
+        "update appointment a set live = true\n",
+        "update appointment a set live = false\n",
+        "the seat of a live course is sold again, because its partition lost the event",
+        (f"{REBUILD}::test_a_seat_that_a_course_counts_is_taken_though_its_partition_never_told",),
+    ),
+    Bug(
+        "a hold that never ends not seen",
+        "engine/recovery/compare.py",
+        "    for _, key in held - evidence.holds.keys():\n",
+        "    for _, key in held & evidence.holds.keys() - held:\n",
+        "the audit is clean, and a seat is held for ever",
+        (f"{AUDIT}::test_a_hold_that_would_never_end",),
+    ),
+    Bug(
+        "a lost move not seen",
+        "engine/recovery/compare_acks.py",
+        "    if found.revision < last.revision:\n",
+        "    if found.revision < 0:\n",
+        "the audit is clean, and somebody goes to a place that they do not have",
+        (f"{AUDIT}::test_an_acknowledged_move_is_there_and_a_lost_one_is_named",),
+    ),
+    Bug(
+        "a part that counts for nobody not seen",
+        "engine/recovery/compare_seats.py",
+        "        elif listed.get(owner) != seat:\n",
+        "        elif listed.get(owner, seat) != seat:\n",
+        "the audit is clean, and a seat is sold to nobody",
+        (f"{AUDIT}::test_a_part_is_kept_that_its_course_does_not_list",),
+    ),
+    # The waitlist
+    Bug(
+        "two acceptors of one lot",
+        "engine/wishes/seats.py",
+        "order = Order(applicants, Kind(kind), instead=_course(offer_key))",
+        "order = Order(applicants, Kind(kind))",
+        "each of them books, beside the seats that were set aside",
+        (f"{OFFERED}::test_of_two_who_accept_the_quicker_is_booked",),
+    ),
+    Bug(
+        "a hold that is gone recorded as booked",
+        "engine/waitlist/offers.py",
+        "                await self._ledger.lost(offer, now)\n",
+        "                await self._ledger.accepted(offer, now)\n",
+        "an entry closes as booked for whom there is no seat",
+        (f"{WAITLIST}::test_a_clock_that_jumps_loses_time_and_nothing_else",),
+    ),
+    Bug(
+        "the others keep an offer that was taken",
+        "engine/waitlist/ledger.py",
+        "            gone = await rows.decide_all(connection, offer.lot, _TOLD, OfferState.GONE, now)\n"
+        "            await rows.wait_again(connection, _entries(gone))\n"
+        "            await rows.close_entries",
+        "            gone: list[Decided] = []\n            await rows.close_entries",
+        "the others of a lot are told of seats that are gone, and are never asked again",
+        (f"{WAITLIST}::test_a_freed_seat_is_offered_in_the_order_of_joining_and_taken_once",),
+    ),
+    Bug(
+        "offered to the one who cancelled",
+        "engine/wishes/freed.py",
+        "                self._note(Freed(seat.session, seat.slot), event.course.person)\n",
+        "                self._note(Freed(seat.session, seat.seat), event.course.person)\n",
+        "who waits for a better time gets their own seat back",
+        (f"{FREED}::test_what_a_process_saw_it_knows_at_once",),
+    ),
+    Bug(
+        "the canceller forgotten after a restart",
+        "engine/storage/sql/appointment.sql",
+        "where not a.live and a.ended_at >=",
+        "where a.live and a.ended_at >=",
+        "the same, where another process saw the cancellation",
+        (f"{FREED}::test_what_another_process_saw_is_in_postgres",),
+    ),
+    Bug(
+        "offered a second dose that they gave up",
+        "engine/waitlist/choose.py",
+        "            freed_by = await self._freed_by(slots_of(plan))\n",
+        "            freed_by = not_for\n",
+        "the second dose of the plan is the seat that they gave back",
+        (f"{WAITLIST}::test_never_a_seat_of_the_plan_that_somebody_freed_elsewhere",),
+    ),
+    Bug(
+        "offered after the slot began",
+        "engine/waitlist/offers.py",
+        "        booked = await self._booked(await self._ledger.opening(lot.id), lot.kind)\n"
+        "        if is_too_late(lot.deadline, self._now()):\n",
+        "        booked = await self._booked(await self._ledger.opening(lot.id), lot.kind)\n"
+        "        if lot.deadline < lot.created_at:\n",
+        "the seats took long to set aside, and people are asked to come at once, or to be there already",
+        (f"{WAITLIST}::test_never_where_setting_the_seats_aside_took_too_long",),
+    ),
+    Bug(
+        "deadline after the slot began",
+        "engine/waitlist/fit.py",
+        "    end = min(latest, now + timedelta(seconds=offer_s))\n",
+        "    end = max(latest, now + timedelta(seconds=offer_s))\n",
+        "an offer is open longer than anybody can use it",
+        (f"{WAITLIST}::test_never_after_the_slot_began_and_not_shortly_before",),
+    ),
+    Bug(
+        "offered to somebody booked meanwhile",
+        "engine/waitlist/offers.py",
+        "        booked = await self._booked(await self._ledger.opening(lot.id), lot.kind)\n",
+        "        booked: list[int] = []\n",
+        "who has booked while the worker was away is told of a seat, and another waits for it",
+        (f"{WAITLIST}::test_never_to_somebody_who_was_booked_while_the_worker_was_away",),
+    ),
+    Bug(
+        "one of a family booked meanwhile",
+        "engine/waitlist/offers.py",
+        "for entry, members in offered for person in members]",
+        "for entry, members in offered for person in members[:1]]",
+        "a family is told of seats that one of them cannot take",
+        (f"{WAITLIST}::test_never_to_a_family_of_whom_one_was_booked_while_the_worker_was_away",),
+    ),
+    Bug(
+        "accepted after its time",
+        "engine/waitlist/ledger.py",
+        "            if now > found.deadline:\n",
+        "            if now > found.deadline and now < found.deadline:\n",
+        "an offer is taken for which the seats are on their way to the next",
+        (f"{WAITLIST}::test_an_acceptance_after_the_deadline_is_refused_whoever_is_asleep",),
+    ),
+    Bug(
+        "runs out under an acceptance",
+        "engine/waitlist/ledger.py",
+        "            if await rows.offers_of(connection, lot, OfferState.ACCEPTING):\n"
+        "                return False\n",
+        "",
+        "the seats go to the next while somebody books them",
+        (f"{WAITLIST}::test_a_lot_does_not_run_out_under_an_acceptance",),
+    ),
+    Bug(
+        "left under an acceptance",
+        "engine/waitlist/ledger.py",
+        "before = [*_LIVE, OfferState.ACCEPTING] if concluded else list(_LIVE)",
+        "before = [*_LIVE, OfferState.ACCEPTING]",
+        "who leaves is booked all the same, and never hears of it",
+        (f"{WAITLIST}::test_leaving_waits_for_an_acceptance_under_way",),
+    ),
+    Bug(
+        "an acceptance under another key",
+        "engine/waitlist/offers.py",
+        'key = f"accept:{offer.id}:{offer.accept_key}"',
+        'key = f"accept:{offer.id}:{secrets.token_hex(8)}"',
+        "a booking whose answer was lost is told as not made",
+        (f"{WAITLIST}::test_a_booking_whose_answer_was_lost_is_recorded_under_its_first_key",),
+    ),
+    Bug(
+        "another hold at every attempt",
+        "engine/waitlist/offers.py",
+        'return f"hold:{lot.offer_key.hex()}"',
+        'return f"hold:{secrets.token_hex(8)}"',
+        "seats whose hold was not heard of are set aside once more, for nobody",
+        (f"{WAITLIST}::test_never_to_somebody_who_was_booked_while_the_worker_was_away",),
+    ),
+    Bug(
+        "closed with its hold",
+        "engine/waitlist/offers.py",
+        '        await self._seats.give_back(lot.offer_key, lot.location, f"back:{lot.offer_key.hex()}")\n',
+        "",
+        "what nobody wanted is kept from everybody",
+        (f"{WAITLIST}::test_it_goes_on_to_the_next_and_nobody_is_asked_twice",),
+    ),
+    Bug(
+        "asked before those in front",
+        "engine/waitlist/fit.py",
+        "        if entry.form != line[0].form:\n            break\n",
+        "        if entry.form != line[0].form:\n            continue\n",
+        "somebody who joined later, and wants the same, is asked first",
+        (
+            "tests/unit/test_waitlist_fit.py",
+            f"{WAITLIST}::test_nobody_is_passed_over_by_who_stands_behind_and_wants_the_same",
+        ),
+    ),
+    Bug(
+        "a slot offered twice",
+        "engine/storage/sql/waitlist_entry.sql",
+        "                and (o.opened_at is not null or o.state = 'opening')\n",
+        "                and o.state = 'opening'\n",
+        "one person is asked about the same seat for ever, and nobody behind them is",
+        (f"{WAITLIST}::test_it_goes_on_to_the_next_and_nobody_is_asked_twice",),
+    ),
+    Bug(
+        "refused and never asked again",
+        "engine/waitlist/ledger.py",
+        "            await rows.wait_again(connection, _entries(refused))\n",
+        "",
+        "who says no once has lost their place in line",
+        (f"{WAITLIST}::test_it_goes_on_to_the_next_and_nobody_is_asked_twice",),
+    ),
+    Bug(
+        "offered to who has left",
+        "engine/storage/sql/waitlist_entry.sql",
+        "and state = 'waiting' returning id",
+        "returning id",
+        "who has left or booked by now is offered seats, and is in line again",
+        (f"{WAITLIST}::test_who_leaves_when_they_were_chosen_is_offered_nothing",),
+    ),
+    Bug(
+        "two workers",
+        "engine/storage/sql/waitlist_lot.sql",
+        "select pg_try_advisory_lock(1685021544, 0)",
+        "select pg_try_advisory_xact_lock(1685021544, 0)",
+        "two look at every seat, and set aside twice what one person can take",
+        (f"{WAITLIST}::test_one_worker_at_a_time_and_the_next_goes_on",),
     ),
 )

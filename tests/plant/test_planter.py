@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.plant.bugs import BUGS, Bug
-from tests.plant.planter import ROOT, StaleBug, copied, plant, run_suites
+from tests.plant.planter import ROOT, StaleBug, copied, parts_of, plant, run_suites
 
 BUG = Bug("no answer", "answer.py", "42", "41", "everybody would be wrong", ())
 
@@ -31,6 +32,13 @@ def test_every_bug_fits_the_tree(bug: Bug) -> None:
     for suite in bug.suites:
         path, _, test = suite.partition("::")
         assert test in (ROOT / path).read_text()
+
+
+def test_without_a_bug_every_suite_runs_once_those_of_a_file_together() -> None:
+    suites = [("a.py::x",), ("a.py::y", "b.py"), ("c.py", "a.py::x")]
+    bugs = [msgspec.structs.replace(BUG, suites=own) for own in suites]
+    assert parts_of(bugs, 2) == [["a.py::x", "a.py::y", "c.py"], ["b.py"]]
+    assert parts_of(bugs[:1], 2) == [["a.py::x"]]
 
 
 def test_names_are_told_apart() -> None:

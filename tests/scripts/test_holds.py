@@ -191,6 +191,18 @@ def test_the_oldest_hold_expires_first_and_what_runs_does_not(partition: ByHand)
     assert partition.everything() == before
 
 
+@pytest.mark.parametrize("state", [b"b", b"x", b"t", None])
+def test_what_is_not_held_does_not_expire_and_is_not_met_again(
+    partition: ByHand, state: bytes | None
+) -> None:
+    open_session(partition, b"\0\0")
+    record = None if state is None else partition.put_course(state, (FIRST,))
+    partition.redis.zadd(partition.holds_key, {field_of(COURSE): NOW_MS})
+    assert partition.answer(codec.expire(9)) == b"E\1\0"
+    assert partition.course() == record
+    assert (partition.holds(), partition.events(), partition.mask(70_011)) == ({}, [], b"\0\0")
+
+
 def test_parts_of_an_expired_hold_are_told_of(partition: ByHand) -> None:
     away = Appointment(2, 70_012, 0, 1, 1, 7)
     open_session(partition, b"\0\0")

@@ -271,6 +271,19 @@ def test_a_cancellation_makes_no_guard(partition: ByHand) -> None:
     assert partition.guard() is None
 
 
+@pytest.mark.parametrize(
+    ("state", "generation"),
+    [(b"c", GENERATION + 1), (b"j", GENERATION + 1), (b"b", GENERATION + 1), (b"f", GENERATION)],
+)
+def test_a_take_leaves_a_guard_that_does_not_claim_the_course(
+    partition: ByHand, state: bytes, generation: int
+) -> None:
+    open_both(partition)
+    record = partition.put_guard(state, generation)
+    assert partition.answer(take(WISHES))[:1] == b"B"
+    assert partition.guard() == record
+
+
 @pytest.mark.parametrize("bit", range(8))
 def test_a_seat_is_given_back_beside_its_neighbours(partition: ByHand, bit: int) -> None:
     others = 0xFF - (1 << bit)

@@ -28,7 +28,7 @@ from engine.storage.migrate import migrate
 from engine.waitlist.entries import Joined
 from engine.waitlist.needs import Freed
 from engine.waitlist.offers import Accepted, NotAccepted
-from tests.waiting import FIRST, LINES, ONE, PRIMARY, SLOTS, TWO, Country, Died, asked
+from tests.waiting import FIRST, LINES, ONE, PRIMARY, SECOND, SLOTS, TWO, Country, Died, asked
 from tests.world import person_key
 
 T = TypeVar("T")
@@ -121,8 +121,7 @@ class Waitlist(RuleBasedStateMachine):
     @rule(data=st.data(), again=st.booleans(), is_heard=st.booleans(), dies_at=DEATHS)
     def cancel(self, data: st.DataObject, again: bool, is_heard: bool, dies_at: int | None) -> None:
         """Some wait for a better time at once; not every release is heard of."""
-        booked = [person for person in (*range(8), *range(100, 106)) if self.is_booked(person)]
-        person = data.draw(st.sampled_from(booked))
+        person = data.draw(st.sampled_from(self.booked()))
         freed = self.desk.cancel(person)
         if again and person < 100:
             self.join([person], ONE, None)
@@ -131,18 +130,44 @@ class Waitlist(RuleBasedStateMachine):
             if slot.session == FIRST:
                 self.look_at(slot.slot, dies_at)
 
-    @rule(person=PEOPLE, slot=st.integers(0, SLOTS - 1))
-    def book_by_the_usual_way(self, person: int, slot: int) -> None:
-        self.desk.book(person, Wish(1, FIRST, slot))
+    @rule(person=PEOPLE, session=st.sampled_from([FIRST, SECOND]), slot=st.integers(0, SLOTS - 1))
+    def book_by_the_usual_way(self, person: int, session: int, slot: int) -> None:
+        self.desk.book(person, Wish(session, session, slot))
+
+    @precondition(lambda self: self.booked())
+    @rule(data=st.data(), slot=st.integers(0, SLOTS - 1))
+    def cancel_and_be_booked_before_one_is_told(self, data: st.DataObject, slot: int) -> None:
+        """The worker dies when it has set a seat aside, and one of those whom it is for books."""
+        freed = self.desk.cancel(data.draw(st.sampled_from(self.booked())))
+
+        async def dies(*_: Any) -> None:
+            raise Died
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(self.country.ledger, "open", dies)
+            self.survive(self.country.rounds.consider(freed[0]), None)
+        self.country.restart()
+        chosen = self.rows("select entry from waitlist_offer where state = 'opening' order by entry")
+        if chosen:
+            people = sorted({person for (entry,) in chosen for person in self.people_of(entry)})
+            self.desk.book(data.draw(st.sampled_from(people)), Wish(2, SECOND, slot))
+        self.survive(self.country.rounds.drive(), None)
 
     @precondition(lambda self: self.told)
-    @rule(data=st.data(), dies_at=DEATHS, mute_at=DEATHS)
-    def accept(self, data: st.DataObject, dies_at: int | None, mute_at: int | None) -> None:
-        offer = data.draw(st.sampled_from(sorted(self.told)))
+    @rule(data=st.data(), after_s=st.sampled_from([0.0, 0.0, 899.0, 901.0]), dies_at=DEATHS, mute_at=DEATHS)
+    def accept(self, data: st.DataObject, after_s: float, dies_at: int | None, mute_at: int | None) -> None:
+        """Mostly what was offered last, and some too late, whoever is asleep."""
+        offer = data.draw(st.sampled_from(sorted(self.told)) | st.sampled_from(sorted(self.told)[-2:]))
+        self.clock.pass_(after_s)
         self.keys += 1
+        ((state, deadline),) = self.rows(
+            f"select o.state, l.deadline from waitlist_offer o join waitlist_lot l on l.id = o.lot"  # noqa: S608
+            f" where o.id = {offer}"
+        )
         work = self.country.offers.accept(offer, f"a{self.keys}")
         answer = self.survive(work, dies_at, mute_at)
         if isinstance(answer, Accepted):
+            assert state != "open" or self.clock() <= deadline, "accepted after its time"
             assert self.accepted.setdefault(offer, answer) == answer
         if isinstance(answer, NotAccepted):
             assert offer not in self.accepted
@@ -231,6 +256,15 @@ class Waitlist(RuleBasedStateMachine):
         )
 
     @invariant()
+    def a_lot_is_open_while_it_is_accepted(self) -> None:
+        if not hasattr(self, "country"):
+            return
+        assert not self.rows(
+            "select l.id from waitlist_lot l join waitlist_offer o on o.lot = l.id"
+            " where o.state = 'accepting' and l.state <> 'open'"
+        )
+
+    @invariant()
     def the_grid_holds_those_who_wait(self) -> None:
         if not hasattr(self, "country"):
             return
@@ -299,6 +333,9 @@ class Waitlist(RuleBasedStateMachine):
 
     def is_booked(self, person: int) -> bool:
         return (person_key(person), PRIMARY) in self.desk.courses
+
+    def booked(self) -> list[int]:
+        return [person for person in (*range(8), *range(100, 106)) if self.is_booked(person)]
 
     def entries_of(self, person: int) -> int:
         waiting = dict(
