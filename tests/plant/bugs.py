@@ -903,7 +903,7 @@ BUGS = (
         "left_revision = coalesce(nullif(r.left_revision, 0), a.left_revision)",
         "left_revision = nullif(r.left_revision, 0)",
         "a course counts a seat elsewhere again that it has given up",
-        (f"{ACTS}::test_who_gave_a_seat_up", f"{ACTS}::test_a_dose_elsewhere_moves_home_and_is_given_up"),
+        (f"{ACTS}::test_dying_between_commit_and_settling_a_part",),
     ),
     Bug(
         "a part free because its home told first",
