@@ -48,6 +48,8 @@ EVENT_1 = struct.Struct("<BcQ16sBI16sB")
 APPOINTMENT_1 = struct.Struct("<BIHH")
 
 EVENT_VERSION = 2
+# Of the records of guards, courses and parts, as `meta` of a partition names it.
+LAYOUT = b"2"
 EVENT_PERSON = struct.calcsize("<BcQ")
 NO_OP = bytes(16)
 # Earlier courses that a guard remembers.

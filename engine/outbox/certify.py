@@ -23,6 +23,7 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from engine.errors import PartitionClosed
+from engine.inventory import codec
 from engine.outbox.feed import Position, digest_of, end_of
 from engine.redis.nodes import ELSEWHERE, FAULTS, Command, Nodes
 from engine.storage.queries import query
@@ -46,12 +47,16 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class _Seen(msgspec.Struct, frozen=True):
-    """What Redis has of a partition; ``entries``: the one at the watermark, and the next."""
+    """What Redis has of a partition.
+
+    ``entries``: the one at the watermark, and the next. ``layout``: of the records (``scripts/layout.lua``).
+    """
 
     epoch: int | None
     mark: int
     end: Position | None
     entries: list[tuple[bytes, Mapping[bytes, bytes]]]
+    layout: bytes
 
 
 async def certify(connection: Any, nodes: Nodes) -> Verdict:
@@ -104,7 +109,7 @@ async def _seen(nodes: Nodes, positions: Mapping[int, Position]) -> dict[int, _S
     for p, position in positions.items():
         outbox = keyspace.outbox(p)
         commands += [
-            (p, ("HMGET", keyspace.meta(p), "epoch", "mark")),
+            (p, ("HMGET", keyspace.meta(p), "epoch", "mark", "layout")),
             (p, ("XINFO", "STREAM", outbox)),
             (p, ("XRANGE", outbox, position.id, "+", "COUNT", 2)),
         ]
@@ -117,8 +122,10 @@ async def _seen(nodes: Nodes, positions: Mapping[int, Position]) -> dict[int, _S
         for reply in (meta, entries):
             if isinstance(reply, Exception):
                 raise reply
-        epoch, mark = meta
-        found[partition] = _Seen(None if epoch is None else int(epoch), int(mark or 0), end_of(end), entries)
+        epoch, mark, layout = meta
+        found[partition] = _Seen(
+            None if epoch is None else int(epoch), int(mark or 0), end_of(end), entries, layout or b"1"
+        )
     return found
 
 
@@ -139,7 +146,19 @@ def _doubt(position: Position, digest: bytes | None, mark: int, seen: _Seen) -> 
         )
     if seen.mark < mark:
         return f"Postgres has mark {mark}, Redis {seen.mark}: its guards are older than courses in Postgres"
-    return continues(position, digest, seen.end, seen.entries)
+    return continues(position, digest, seen.end, seen.entries) or _outdated(position, seen)
+
+
+def _outdated(position: Position, seen: _Seen) -> str:
+    """Why the scripts cannot read what is there, though all of it is. Its events go to Postgres first."""
+    at, end = (position.epoch, position.sequence), seen.end
+    is_drained = end is None or (end.epoch, end.sequence) <= at
+    if seen.layout == codec.LAYOUT or not is_drained:
+        return ""
+    return (
+        f"another version has written it, in layout {seen.layout.decode()}, this one reads layout"
+        f" {codec.LAYOUT.decode()}; Postgres has all of it: run dosebook rebuild"
+    )
 
 
 def continues(

@@ -166,6 +166,30 @@ async def test_an_empty_redis_stays_closed(four: Deployment, server: RedisServer
     assert await closed(four) == {0, 1, 2, 3}
 
 
+async def test_what_another_version_has_written_is_rebuilt_once_it_is_drained(four: Deployment) -> None:
+    await four.booked(1, 1)
+    await four.persist()
+    await four.booked(2, 2)
+    for partition in range(4):
+        await four.client.hdel(four.keyspace.meta(partition), "layout")
+    assert await closed(four) == {0, 1, 2, 3}
+    async with open_nodes(four.redis_url, four.keyspace) as nodes:
+        doubts = (await certify(four.pool, nodes)).doubts
+        assert 2 not in doubts, "its last event is not in Postgres yet"
+        assert all("another version" in doubts[p] for p in (0, 1, 3))
+        await four.persist()
+        connection = await four.pool.acquire()
+        try:
+            rebuilt = await Rebuild(connection, nodes, four.said.append).run(range(4))
+        finally:
+            await four.pool.release(connection)
+    assert set(rebuilt.epochs) == {0, 1, 2, 3}
+    four.epochs.update(rebuilt.epochs)
+    assert await closed(four) == set()
+    assert (await four.audit()).is_clean
+    assert await four.pool.fetchval("select count(*) from course") == 2
+
+
 async def test_what_was_compared_in_one_process_certifies_no_other(
     four: Deployment, server: RedisServer
 ) -> None:
