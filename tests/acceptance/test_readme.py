@@ -1,7 +1,6 @@
 """The examples of the API's README run as they are written."""
 
 import re
-import shutil
 import subprocess
 
 import pytest
@@ -13,10 +12,9 @@ README = ROOT / "api" / "README.md"
 EXAMPLES = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.needs("curl")
 def test_the_examples_run(service: Service) -> None:
     """Every answer is what the example is about: no problem among them."""
-    if shutil.which("curl") is None:
-        pytest.skip("there is no curl here")
     (script,) = EXAMPLES.findall(README.read_text("utf-8"))
     script = script.replace("API=http://127.0.0.1:8000", f"API={service.url}")
     ran = subprocess.run(
