@@ -292,6 +292,11 @@ async def tell(connection: Any, entries: Sequence[int], spot: Spot, now: datetim
     return [row["entry"] for row in await connection.fetch(query("waitlist_entry.tell"), *arguments)]
 
 
+async def anybody(connection: Any) -> bool:
+    """Whether anybody waits, for a seat or to be told."""
+    return bool(await connection.fetchval(query("waitlist_entry.anybody")))
+
+
 class Told(msgspec.Struct, frozen=True):
     """An alert was told that a place has opened at a location, for that day."""
 

@@ -92,16 +92,18 @@ class Rounds:
         return len(due)
 
     async def look(self) -> int:
-        """Look at the slots that were woken; how many there were."""
+        """Look at the slots that were woken, if anybody waits; how many there were."""
         woken = self._wakes.take(limits.WAITLIST_SLOTS_MAX)
-        for freed in woken:
-            await self._look_at(freed)
+        if woken and await rows.anybody(self._pool):
+            for freed in woken:
+                await self._look_at(freed)
         return len(woken)
 
     async def tick(self) -> None:
         """Look at some of the free seats that somebody waits for, and at some of the entries."""
         await self._count()
-        await self._pass_on()
+        if await rows.anybody(self._pool):
+            await self._pass_on()
         await self._sweep()
 
     async def _look_at(self, freed: Freed) -> None:

@@ -176,6 +176,10 @@ select entry, $2, $3, $4, $5 from unnest($1::bigint[]) as entry
 on conflict do nothing
 returning entry
 
+-- name: anybody
+-- Whether anybody waits.
+select exists (select from waitlist_entry where state = 'waiting')
+
 -- name: told
 -- What an alert was told of, the latest first, at most $2.
 select location, day, told_at from alert_told where entry = $1 order by told_at desc limit $2
